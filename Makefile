@@ -1,0 +1,43 @@
+# Everything runs in a virtual environment of the project's own, made and kept up to date by the targets themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+SAMPLE := zoo_samples/checkpoints/temperature_too_high-1
+
+.PHONY: diagnose test lint notebooks zoo bench clean
+
+diagnose: $(STAMP)
+	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
+
+test: lint
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+notebooks: $(STAMP)
+	$(BIN)/python -m pytest tests/notebooks
+
+# the embedded zoo and its diagnoser, from their specification (some minutes on all cores; goes on where it was)
+zoo: $(STAMP)
+	$(BIN)/mdtree zoo build zoo_samples/digits_mlp.toml -o zoo_samples/digits_mlp.csv
+	$(BIN)/mdtree train zoo_samples/digits_mlp.csv -o mdtree/data_files/digits_mlp.json
+	$(BIN)/mdtree evaluate mdtree/data_files/digits_mlp.json zoo_samples/digits_mlp.csv
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/zoo_build.py
+
+clean:
+	rm -rf $(VENV)
+
+# The stamp is written last, so an installation that was interrupted is taken up again.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mdtree needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,test]'
+	touch $@

@@ -1,0 +1,102 @@
+"""Numbers of a loss landscape: the sharpness, connectivity and similarity of trained classifiers, on fixed data.
+
+Names are imported when they are first asked for, so that :mod:`landscape.protocol` and the errors cost no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from landscape.errors import LandscapeError
+from landscape.measurement import Cost, Measurement, NotMeasured, Value
+from landscape.protocol import ALONE_METRICS, METRICS, PAIR_METRICS, TEST_METRICS, Execution, Protocol
+
+if TYPE_CHECKING:
+    from landscape.connectivity import (
+        Barrier,
+        BezierCurve,
+        Path,
+        barrier,
+        fit_curve,
+        linear_barrier_percent,
+        linear_path,
+    )
+    from landscape.hessian import Eigenvalues, SpectralDensity, TraceEstimate, spectral_density, top_eigenvalues, trace
+    from landscape.lanczos import SymmetricOperator
+    from landscape.measure import measure
+    from landscape.objective import ClassificationData, LossAndError, Objective, Samples, Task
+    from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
+
+__all__ = [
+    "ALONE_METRICS",
+    "METRICS",
+    "PAIR_METRICS",
+    "TEST_METRICS",
+    "Barrier",
+    "BezierCurve",
+    "ClassificationData",
+    "Cost",
+    "Eigenvalues",
+    "Execution",
+    "LandscapeError",
+    "LossAndError",
+    "Measurement",
+    "NotMeasured",
+    "Objective",
+    "Path",
+    "Protocol",
+    "Samples",
+    "SpectralDensity",
+    "SymmetricOperator",
+    "Task",
+    "TraceEstimate",
+    "Value",
+    "barrier",
+    "disagreement",
+    "fit_curve",
+    "linear_barrier_percent",
+    "linear_cka",
+    "linear_path",
+    "measure",
+    "mixup",
+    "parameter_distance",
+    "spectral_density",
+    "top_eigenvalues",
+    "trace",
+]
+
+_NEEDS_TORCH = {
+    **dict.fromkeys(
+        ("Barrier", "BezierCurve", "Path", "barrier", "fit_curve", "linear_barrier_percent", "linear_path"),
+        "connectivity",
+    ),
+    **dict.fromkeys(
+        ("Eigenvalues", "SpectralDensity", "TraceEstimate", "spectral_density", "top_eigenvalues", "trace"), "hessian"
+    ),
+    **dict.fromkeys(("ClassificationData", "LossAndError", "Objective", "Samples", "Task"), "objective"),
+    **dict.fromkeys(("disagreement", "linear_cka", "mixup", "parameter_distance"), "similarity"),
+    "SymmetricOperator": "lanczos",
+    "measure": "measure",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module 'landscape' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"landscape.{_NEEDS_TORCH[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+class _Package(ModuleType):
+    """``landscape.measure`` is the function, also after its module of the same name was imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _NEEDS_TORCH and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,229 @@
+"""Trace of the Hessian: by the Gauss-Newton identity where it holds, with a correction where it does not.
+
+H = G + R, G the Gauss-Newton matrix and R the Hessian of ``(1/N) sum_n r_n . z_n`` with the residual r held fixed. In
+networks whose logits are piecewise linear in each parameter tensor alone (ReLU, max-pooling, convolution, BatchNorm in
+evaluation) the diagonal blocks of R vanish and tr(H) = tr(G), which per-sample gradient norms give exactly or to any
+precision. Elsewhere (smooth activations, LayerNorm, attention, shared weights) Hutchinson's estimator adds tr(R).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from landscape.errors import LandscapeError
+from landscape.lanczos import SymmetricOperator
+from landscape.network import Network, differentiable
+from landscape.objective import Objective
+from landscape.protocol import TRACE_MODES, Execution
+
+EXACT_BELOW = 20_000
+"""In mode ``auto`` the Gauss-Newton trace is exact where classes × samples is at most this."""
+
+TESTED_SAMPLES = 16
+"""Samples on which the identity is tested."""
+
+IDENTITY_TOLERANCE = 1e-9
+"""Curvature along one tensor, relative to slope × step, that counts as rounding in float64."""
+
+MOST_DRAWS = 64
+"""Sign vectors a sample after which sampling the Gauss-Newton trace stops short of its precision."""
+
+LEAST_PROBES = 16
+"""Probes before Hutchinson's standard error is trusted; it is looked at again each time they have doubled."""
+
+MOST_PROBES = 512
+"""Probes after which Hutchinson's estimator stops short of its precision; the standard error then says so."""
+
+
+@dataclass(frozen=True)
+class TraceEstimate:
+    """A trace and how it was found.
+
+    Parameters
+    ----------
+    value, standard_error : float
+        The error is that of the estimator on these data: 0 where nothing was sampled.
+    method : str
+        ``gauss_newton`` (the identity holds), ``gauss_newton+hutchinson`` (it does not), ``hutchinson``.
+    exact : bool
+        Whether nothing was sampled.
+    gauss_newton, residual : float or None
+        The two parts, where they were computed apart.
+    draws : int
+        Backward passes over the data for the Gauss-Newton part.
+    probes : int
+        Products taken by Hutchinson's estimator.
+    """
+
+    value: float
+    standard_error: float
+    method: str
+    exact: bool
+    gauss_newton: float | None
+    residual: float | None
+    draws: int
+    probes: int
+
+
+def trace(
+    target: Objective | SymmetricOperator,
+    *,
+    relative_error: float = 0.03,
+    mode: str = "auto",
+    seed: int = 0,
+    deflation: Tensor | None = None,
+) -> TraceEstimate:
+    """Trace of an objective's Hessian, or of any symmetric operator.
+
+    Parameters
+    ----------
+    target : Objective or SymmetricOperator
+        The Gauss-Newton route needs an objective with a task; everything else is Hutchinson's.
+    relative_error : float
+        Standard error, relative to the trace, at which sampling stops.
+    mode : {"auto", "exact", "stochastic"}
+        How the Gauss-Newton part is computed; ``auto`` is exact for two classes or at most 20,000 classes × samples.
+    seed : int
+    deflation : Tensor, shape (k, P), optional
+        Orthonormal vectors, such as the top eigenvectors, along which Hutchinson's estimator measures instead of
+        sampling. Used where the whole trace is Hutchinson's.
+    """
+    if mode not in TRACE_MODES:
+        raise LandscapeError(f"trace mode is {mode!r}", f"one of {', '.join(TRACE_MODES)}")
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(target, SymmetricOperator) or target.task is None:
+        operator = target if isinstance(target, SymmetricOperator) else SymmetricOperator.hessian(target)
+        value, error, probes = hutchinson(operator, relative_error, generator, deflation=deflation)
+        return TraceEstimate(value, error, "hutchinson", error == 0, None, None, 0, probes)
+    holds = identity_holds(target)
+    share = relative_error if holds else relative_error / 2  # leaves most of the error to the costlier part
+    gauss_newton, error, draws = _gauss_newton_trace(target, share, mode, generator)
+    if holds:
+        return TraceEstimate(gauss_newton, error, "gauss_newton", error == 0, gauss_newton, 0.0, draws, 0)
+    residual, residual_error, probes = hutchinson(
+        SymmetricOperator.residual(target), relative_error, generator, offset=gauss_newton, offset_error=error
+    )
+    return TraceEstimate(
+        value=gauss_newton + residual,
+        standard_error=math.hypot(error, residual_error),
+        method="gauss_newton+hutchinson",
+        exact=error == 0 and residual_error == 0,
+        gauss_newton=gauss_newton,
+        residual=residual,
+        draws=draws,
+        probes=probes,
+    )
+
+
+def identity_holds(objective: Objective, seed: int = 0) -> bool:
+    """Whether tr(H) = tr(G): no logit has curvature along any one parameter tensor.
+
+    For each tensor t one random direction v_t supported on it, and random coefficients c for the logits of a few
+    samples: ``v_t . d^2 (c . z) v_t`` is 0 to rounding in float64 for all tensors, or the identity does not hold. The
+    coefficients stand for the residual of the loss, so that the answer belongs to the network and not to how well it
+    is fitted; like a residual, those of a sample sum to 0. Deterministic; the cost is about a backward pass a tensor
+    on the samples tested.
+    """
+    task = objective.require_task()
+    device = str(objective.network.device)
+    network = Network(objective.network.module, Execution(device=device, dtype="float64"))
+    inputs = []
+    for batch_inputs, _ in objective.batches():
+        inputs.append(network.place(batch_inputs[:TESTED_SAMPLES]))
+        if sum(map(len, inputs)) >= TESTED_SAMPLES:
+            break
+    generator = torch.Generator().manual_seed(seed)
+    with differentiable():
+        logits = task.logits(network(torch.cat(inputs)[:TESTED_SAMPLES]))
+        random = torch.randn(logits.shape, generator=generator, dtype=torch.float64).to(logits)
+        scalar = ((random - random.mean(1, keepdim=True)) * logits).sum()
+        gradients = torch.autograd.grad(
+            scalar, network.parameters, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        objective.sample_gradients += len(logits) * (1 + len(gradients) / 2)
+        for parameter, gradient in zip(network.parameters, gradients, strict=True):
+            direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+            direction *= (parameter.detach().norm() or 1.0) / direction.norm()
+            if not gradient.requires_grad:
+                continue
+            (image,) = torch.autograd.grad(
+                gradient, parameter, direction, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            curvature = float((image * direction).sum().abs())
+            if not curvature <= IDENTITY_TOLERANCE * float(gradient.detach().norm() * direction.norm()):
+                return False
+    return True
+
+
+def _gauss_newton_trace(
+    objective: Objective, relative_error: float, mode: str, generator: torch.Generator
+) -> tuple[float, float, int]:
+    """tr(G), its standard error given the data, and the backward passes it took."""
+    classes, samples = objective.require_task().num_classes, objective.samples
+    if mode == "exact" or (mode == "auto" and (classes <= 2 or classes * samples <= EXACT_BELOW)):
+        return float(objective.gauss_newton_squares().sum()) / objective.normaliser, 0.0, classes
+    rounds: list[Tensor] = []
+    while True:
+        bits = torch.randint(2, (1, samples, classes), generator=generator, dtype=torch.int8)
+        rounds.append(objective.gauss_newton_squares(2 * bits - 1))
+        if len(rounds) == 1:
+            continue
+        squares = torch.cat(rounds)
+        value = float(squares.mean(0).sum()) / objective.normaliser
+        # the draws of one sample differ by chance alone: what separates the samples is no error on these data
+        error = math.sqrt(float(squares.var(0).sum()) / len(rounds)) / objective.normaliser
+        if not error > relative_error * value or len(rounds) >= MOST_DRAWS:
+            return value, error, len(rounds)
+        if mode == "auto" and len(rounds) >= classes:  # exactness costs no more than what was spent
+            exact = float(objective.gauss_newton_squares().sum()) / objective.normaliser
+            return exact, 0.0, len(rounds) + classes
+
+
+def hutchinson(
+    operator: SymmetricOperator,
+    relative_error: float,
+    generator: torch.Generator,
+    *,
+    deflation: Tensor | None = None,
+    offset: float = 0.0,
+    offset_error: float = 0.0,
+) -> tuple[float, float, int]:
+    """Trace as the mean of ``s . A s`` over random signs s (Hutchinson, 1990), deflated (Girard; Meyer et al., 2021).
+
+    With orthonormal rows Q of `deflation`, ``tr(A) = tr(Q A Q^T) + tr(P A P)``, P = I - Q^T Q: the first part is
+    measured, the second sampled. Stops when the standard error, joined with `offset_error`, is at most
+    `relative_error` of the trace plus `offset`.
+
+    Returns
+    -------
+    trace, standard_error, products
+    """
+    products = 0
+    if operator.dimension <= LEAST_PROBES:
+        columns = torch.eye(operator.dimension, dtype=operator.dtype, device=operator.device)
+        return sum(_quadratic(operator, column) for column in columns), 0.0, operator.dimension
+    measured = 0.0
+    if deflation is not None:
+        measured = sum(_quadratic(operator, row) for row in deflation)
+        products += len(deflation)
+    values: list[float] = []
+    while True:
+        for _ in range(max(LEAST_PROBES, len(values))):
+            signs = operator.signs(generator)
+            if deflation is not None:
+                signs = signs - deflation.mT @ (deflation @ signs)
+            values.append(_quadratic(operator, signs))
+        sampled = torch.tensor(values, dtype=torch.float64)
+        value = measured + float(sampled.mean())
+        error = float(sampled.std()) / math.sqrt(len(values))
+        precise = math.hypot(error, offset_error) <= relative_error * abs(value + offset)
+        if precise or len(values) >= MOST_PROBES or not math.isfinite(value):
+            return value, error, products + len(values)
+
+
+def _quadratic(operator: SymmetricOperator, vector: Tensor) -> float:
+    return float(torch.dot(vector.double(), operator.product(vector).double()))

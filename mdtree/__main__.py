@@ -1,0 +1,5 @@
+"""`python -m mdtree` is the command `mdtree`."""
+
+from mdtree.cli import main
+
+main()

@@ -1,0 +1,81 @@
+"""`mdtree zoo ...`: build and label reference zoos."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mdtree.cli.progress import progress_bar
+from mdtree.room import label_zoo
+from mdtree.zoo import LABEL_COLUMNS, read_zoo, write_zoo
+
+
+@click.group("zoo")
+def zoo_group() -> None:
+    """Reference zoos of trained networks."""
+
+
+@zoo_group.command("build")
+@click.argument("specification", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The zoo table (CSV).")
+@click.option("--workers", type=int, default=-1, show_default=True, help="Processes, one thread each; -1: all cores.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def build_command(specification: Path, output: Path, workers: int, as_json: bool) -> int:
+    """Train, measure and label the grid of SPECIFICATION (TOML). Safe to kill: run it again and it goes on."""
+    from mdtree.grid import build_zoo
+    from mdtree.grid_spec import read_spec
+
+    spec = read_spec(specification)
+    with progress_bar(f"zoo {spec.family}") as show:
+        result = build_zoo(
+            spec,
+            output,
+            workers=workers,
+            progress=lambda p: show(f"{p.done}/{p.total} networks {p.block}", p.done / p.total),
+        )
+    values = {"table": str(output), "rows": result.rows, "trained": result.trained}
+    click.echo(json.dumps(values) if as_json else f"{output}: {result.rows} networks, {result.trained} trained now")
+    return 0
+
+
+@zoo_group.command("label")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The labelled table (CSV).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def label_command(table: Path, output: Path, as_json: bool) -> int:
+    """Compute rooms for improvement and labels of a measured table anew."""
+    labelled = label_zoo(read_zoo(table, labelled=False))
+    write_zoo(labelled, output)
+    counts = {name: labelled[name].value_counts().sort_index().to_dict() for name in LABEL_COLUMNS}
+    if as_json:
+        click.echo(json.dumps({"table": str(output), "rows": len(labelled), "labels": counts}, indent=1))
+        return 0
+    click.echo(f"{output}: {len(labelled)} networks")
+    for name, of_label in counts.items():
+        click.echo(f"  {name}: " + ", ".join(f"{label} {count}" for label, count in of_label.items()))
+    return 0
+
+
+@zoo_group.command("sample")
+@click.argument("specification", type=click.Path(path_type=Path))
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder for the checkpoints.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the shuffle of held-out cells.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sample_command(specification: Path, table: Path, output: Path, seed: int, as_json: bool) -> int:
+    """Retrain held-out cells with a clear cause and save them as checkpoints named by it."""
+    from mdtree.grid_spec import read_spec
+    from mdtree.samples import draw_samples, write_samples
+
+    spec = read_spec(specification)
+    drawn = draw_samples(read_zoo(table), seed)
+    with progress_bar("checkpoints") as show:
+        rows = write_samples(spec, drawn, output, progress=show)
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        click.echo(f"{row['file']}: cell {row['cell']}")
+    return 0

@@ -1,0 +1,197 @@
+"""Open, measure, decide: the only place where the measuring and the deciding half meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import landscape
+from landscape import ClassificationData, Execution, LandscapeError, Measurement, Protocol, Samples
+from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
+from mdtree.data import DataSet, load_data
+from mdtree.diagnoser import Diagnosis, default_diagnoser, diagnose_record
+from mdtree.diagnoser_schema import Diagnoser
+from mdtree.errors import InputError
+from mdtree.models import model_factory
+from mdtree.record import Metric, NotMeasured, Record
+from mdtree.user_code import isolated_random_state
+
+Report = Callable[[str, float], None]
+"""Progress: what is being done, and the share done (0...1)."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to open, where the checkpoint does not say it.
+
+    Attributes
+    ----------
+    model : str, optional
+        How to build the network: `mlp?width=16`, `package.module:factory?width=16`. Overrides the checkpoint's own.
+    data : str, optional
+        What it was trained on: `digits?train=160`, `npz:FILE`, `package.module:function`. Overrides the checkpoint's.
+    siblings : tuple of path
+        Checkpoints of the same training from other seeds.
+    directory : path, optional
+        Where modules and files named in the specifications are looked up; the current directory by default.
+    """
+
+    model: str | None = None
+    data: str | None = None
+    siblings: tuple[str | os.PathLike[str], ...] = ()
+    directory: Path | None = None
+
+
+def diagnose(
+    checkpoint: str | os.PathLike[str],
+    *,
+    siblings: Sequence[str | os.PathLike[str]] = (),
+    model: str | None = None,
+    data: str | None = None,
+    diagnoser: Diagnoser | None = None,
+    protocol: Protocol | None = None,
+    execution: Execution | None = None,
+    progress: Report | None = None,
+) -> Diagnosis:
+    """Measure a checkpoint's loss landscape and say what is wrong with its training.
+
+    Parameters
+    ----------
+    checkpoint : path
+        A `.pt` or `.safetensors` file.
+    siblings : sequence of path
+        The same training from other seeds; enables the pair metrics.
+    model, data : str, optional
+        Needed where the checkpoint does not name them itself, see `Sources`.
+    diagnoser : Diagnoser, optional
+        The embedded one by default.
+    protocol, execution, progress
+        As in `measure`.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    InputError
+        Something given cannot be used; the message says what, and how to mend it.
+    """
+    sources = Sources(model, data, tuple(siblings))
+    record = measure(checkpoint, sources, protocol=protocol, execution=execution, progress=progress)
+    return diagnose_record(diagnoser or default_diagnoser(), record)
+
+
+def measure(
+    checkpoint: str | os.PathLike[str],
+    sources: Sources = Sources(),
+    *,
+    protocol: Protocol | None = None,
+    execution: Execution | None = None,
+    progress: Report | None = None,
+) -> Record:
+    """Measure the loss landscape of a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : path
+    sources : Sources
+        Model, data and siblings.
+    protocol : landscape.Protocol, optional
+        What is measured and how; the default is the one the embedded zoo was measured by.
+    execution : landscape.Execution, optional
+        Device, precision, batch size, threads.
+    progress : callable, optional
+        Called with what is being done and the share done.
+
+    Returns
+    -------
+    Record
+
+    Raises
+    ------
+    InputError
+        As in `diagnose`.
+    """
+    opened = open_checkpoint(checkpoint)
+    others = [open_checkpoint(path) for path in sources.siblings]
+    data = load_data(_data_spec(opened, sources), sources.directory)
+    model_spec = _model_spec(opened, sources)
+
+    # what a factory draws from the global random state is overwritten or seeded: the caller's state stays untouched
+    with isolated_random_state(0):
+        fresh = model_factory(
+            model_spec, num_classes=data.num_classes, input_shape=data.input_shape, directory=sources.directory
+        )
+        models = [load_into(fresh(), one.state, one.path) for one in (opened, *others)]
+    try:
+        measured = landscape.measure(
+            models,
+            classification_data(data),
+            protocol or Protocol(),
+            execution or Execution(),
+            fresh=fresh,
+            initial_norm_squared=opened.initial_norm_squared,
+            progress=progress,
+        )
+    except LandscapeError as error:
+        raise InputError(f"{opened.path}: {error.got}", error.expected, error.mend) from error
+    return _record(opened, others, model_spec, data, measured)
+
+
+def classification_data(data: DataSet) -> ClassificationData:
+    """A data set as the measuring half takes it."""
+    test = None if data.x_test is None or data.y_test is None else Samples(data.x_test, data.y_test)
+    return ClassificationData(Samples(data.x_train, data.y_train), test, data.num_classes)
+
+
+def _model_spec(opened: Checkpoint, sources: Sources) -> str:
+    spec = sources.model or opened.model_spec
+    if spec is None:
+        raise InputError(
+            f"{opened.path} does not say which network it is",
+            "",
+            f"give it: mdtree diagnose {opened.path} --model package.module:factory --data SPEC "
+            "(or save with mdtree.save_checkpoint(path, model, model_spec=..., data_spec=...))",
+        )
+    return spec
+
+
+def _data_spec(opened: Checkpoint, sources: Sources) -> str:
+    spec = sources.data or opened.data_spec
+    if spec is None:
+        raise InputError(
+            f"{opened.path} does not say what it was trained on",
+            "",
+            f"give it: mdtree diagnose {opened.path} --data npz:FILE.npz (or digits?..., package.module:function)",
+        )
+    return spec
+
+
+def _record(
+    opened: Checkpoint, others: Sequence[Checkpoint], model_spec: str, data: DataSet, measured: Measurement
+) -> Record:
+    recipe = dict(opened.recipe)
+    recipe.setdefault("train_size", len(data.y_train))
+    return Record(
+        checkpoint={
+            "path": str(opened.path),
+            "sha256": opened.sha256,
+            "weights_from": opened.weights_from,
+            "model": model_spec,
+            "data": data.specification,
+            "data_set": data.name,
+            "siblings": [str(one.path) for one in others],
+        },
+        recipe=recipe,
+        protocol={**measured.protocol.to_dict(), "digest": measured.protocol.digest()},
+        execution=measured.execution.to_dict(),
+        metrics={name: Metric(v.value, v.standard_error, v.samples) for name, v in measured.metrics.items()},
+        not_measured=tuple(NotMeasured(n.metric, n.reason) for n in measured.not_measured),
+        series=measured.series,
+        layers=tuple(measured.layers),
+        flags=tuple(measured.flags),
+        cost={"seconds": measured.cost.seconds, "sample_gradients": measured.cost.sample_gradients},
+    )

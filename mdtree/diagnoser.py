@@ -1,0 +1,366 @@
+"""The diagnoser: fitted trees as data, and the diagnosis they make of a measured record. No torch here.
+
+One tree per question and evidence set. A tree's leaves carry what the reference zoo knows of the networks that end
+there: how often each cause was the true one, how much room each direction held, and what the advised step brought.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any
+
+from mdtree.advice import Advice, advise
+from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
+from mdtree.files import write_atomically
+from mdtree.nodes import Step, Walk, walk
+from mdtree.record import Metric, Record, read_json
+from mdtree.zoo import CAUSES, FAILURES
+
+UNDETERMINED = "undetermined"
+MARGIN = 0.05
+"""A verdict needs this lead in probability over the runner-up; below it the diagnosis is `undetermined`."""
+
+FOREIGN_SHARE = 0.25
+"""Share of metrics outside the zoo's range from which a checkpoint counts as unlike the zoo."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of the ranking.
+
+    Attributes
+    ----------
+    failure : str
+        A failure mode or `healthy`.
+    probability : float
+        0...1; the candidates' probabilities sum to 1. Causes count as equally frequent before measuring.
+    room_points : float or None
+        Mean room for improvement in that direction among the zoo's networks in this leaf, points of test accuracy.
+    expected_gain_points, expected_gain_standard_error : float or None
+        Mean true gain of the advised step there; may be negative.
+    advice : Advice or None
+    """
+
+    failure: str
+    probability: float
+    room_points: float | None
+    expected_gain_points: float | None
+    expected_gain_standard_error: float | None
+    advice: Advice | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong, how sure that is, what to try, and how the answer was reached.
+
+    Attributes
+    ----------
+    record : Record
+        The measurements it rests on.
+    verdict : str
+        A failure mode, `healthy` or `undetermined`.
+    confidence : float
+        The verdict's probability (of the leading candidate where undetermined).
+    reason : str or None
+        Refinement: `unconverged` or `sharp`; `noise_floor` or `instability`.
+    ranking : tuple of Candidate
+        Most probable first.
+    path : tuple of Step
+        The splits that were asked, in order.
+    flags : tuple of str
+        What a careful reader should know.
+    settle : tuple of str
+        What would make an undecided case clear.
+    distance_from_zoo : dict
+        `overall` (share of metrics outside the zoo's range) and `metrics` (how far outside, in widths of the range).
+    diagnoser : dict
+        Name, evidence set, and the zoo it was fitted on.
+    """
+
+    record: Record
+    verdict: str
+    confidence: float
+    reason: str | None
+    ranking: tuple[Candidate, ...]
+    path: tuple[Step, ...]
+    flags: tuple[str, ...]
+    settle: tuple[str, ...]
+    distance_from_zoo: Mapping[str, Any]
+    diagnoser: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record and the diagnosis as JSON-able values."""
+        return {
+            **self.record.to_dict(),
+            "verdict": self.verdict,
+            "confidence": self.confidence,
+            "reason": self.reason,
+            "ranking": [
+                {
+                    "failure": c.failure,
+                    "probability": c.probability,
+                    "room_points": c.room_points,
+                    "expected_gain_points": c.expected_gain_points,
+                    "expected_gain_standard_error": c.expected_gain_standard_error,
+                    "advice": c.advice.to_dict() if c.advice else None,
+                }
+                for c in self.ranking
+            ],
+            "path": [
+                {
+                    "metric": s.feature,
+                    "value": s.value,
+                    "standard_error": s.standard_error,
+                    "threshold": s.threshold,
+                    "side": s.side,
+                    "share_of_zoo": s.share_of_zoo,
+                    "straddles": s.straddles,
+                }
+                for s in self.path
+            ],
+            "flags": [*self.record.flags, *self.flags],
+            "settle": list(self.settle),
+            "distance_from_zoo": dict(self.distance_from_zoo),
+            "diagnoser": dict(self.diagnoser),
+        }
+
+
+def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None = None) -> Diagnosis:
+    """Walk the verdict tree of the record's evidence set and say what its leaf knows.
+
+    Parameters
+    ----------
+    diagnoser : Diagnoser
+    record : Record
+    evidence : str, optional
+        Which tree to walk; by default the one for the metrics the record holds.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    InputError
+        The diagnoser has no verdict tree for this evidence.
+    """
+    evidence = evidence or record.evidence
+    question = diagnoser.tree("verdict", evidence)
+    values = {name: metric.value for name, metric in record.metrics.items()}
+    errors = {name: metric.standard_error for name, metric in record.metrics.items()}
+    walked = walk(question.tree, values, errors)
+    statistics = _mixed(question, walked)
+    probabilities = dict(statistics.probability)
+    flags, settle = _straddles(question, walked, values, errors)
+    gate = _not_training(diagnoser, record.metrics)
+    if gate is not None:
+        flags.insert(0, "not_training")
+        probabilities = _shifted(probabilities, gate)
+    verdict, confidence = _verdict(probabilities)
+    if gate == UNDETERMINED:
+        verdict = UNDETERMINED
+    reason = _reason(verdict, record.metrics)
+    distance = distance_from_zoo(diagnoser, record.metrics)
+    flags += _warnings(diagnoser, record, distance)
+    if verdict == UNDETERMINED:
+        settle += _what_would_settle(evidence)
+    return Diagnosis(
+        record=record,
+        verdict=verdict,
+        confidence=confidence,
+        reason=reason,
+        ranking=_ranking(diagnoser, statistics, probabilities, record, reason),
+        path=walked.path,
+        flags=tuple(flags),
+        settle=tuple(settle),
+        distance_from_zoo=distance,
+        diagnoser={"name": diagnoser.name, "evidence": evidence, "zoo": dict(diagnoser.zoo)},
+    )
+
+
+def _verdict(probabilities: Mapping[str, float]) -> tuple[str, float]:
+    first, second = sorted(probabilities.values(), reverse=True)[:2]
+    best = max(FAILURES, key=lambda name: probabilities[name])
+    return (best if first - second >= MARGIN else UNDETERMINED), first
+
+
+def _mixed(question: QuestionTree, walked: Walk) -> LeafStatistics:
+    """The statistics of the leaf reached; of several leaves (a metric was missing), their weighted mean."""
+    parts = [(question.leaves[leaf.index], weight) for leaf, weight in walked.leaves]
+    if len(parts) == 1:
+        return parts[0][0]
+    heaviest = max(parts, key=lambda part: part[1])[0]
+    return replace(
+        heaviest,
+        counts={f: sum(w * s.counts[f] for s, w in parts) for f in FAILURES},
+        probability={f: sum(w * s.probability[f] for s, w in parts) for f in FAILURES},
+        room_points={d: sum(w * s.room_points[d] for s, w in parts) for d in CAUSES},
+    )
+
+
+def _straddles(
+    question: QuestionTree, walked: Walk, values: Mapping[str, float], errors: Mapping[str, float]
+) -> tuple[list[str], list[str]]:
+    """Flags for measured values whose error bar holds the threshold, and what the other side would have said."""
+    flags: list[str] = []
+    settle: list[str] = []
+    here = _verdict(_mixed(question, walked).probability)[0]
+    for step in walked.path:
+        if not step.straddles or step.value is None:
+            continue
+        other = math.nextafter(step.threshold, math.inf) if step.side == "left" else step.threshold
+        there = _verdict(_mixed(question, walk(question.tree, {**values, step.feature: other}, errors)).probability)[0]
+        flags.append(f"straddles:{step.feature}")
+        if there != here:
+            settle.append(
+                f"{step.feature} is within its error of {step.threshold:.6g}; beyond it the verdict is {there}"
+            )
+    return flags, settle
+
+
+def _not_training(diagnoser: Diagnoser, metrics: Mapping[str, Metric]) -> str | None:
+    """The gate for networks near chance on their own training data: a cause, `undetermined`, or None if it trains.
+
+    A network that never left its start still has a gradient; one that was thrown out of reach has none left.
+    """
+    gate = diagnoser.not_training
+    error = metrics.get("train_error_over_chance")
+    if error is None or error.value < gate.error_over_chance:
+        return None
+    gradient = metrics.get("gradient_norm_squared_per_parameter")
+    if gradient is None or gate.gradient_threshold is None:
+        return UNDETERMINED
+    return "temperature_too_high" if gradient.value <= gate.gradient_threshold else "temperature_too_low"
+
+
+def _shifted(probabilities: Mapping[str, float], gate: str) -> dict[str, float]:
+    """Take `healthy` out (a network at chance is not), and let the gate's direction win over its opposite."""
+    shifted = {**probabilities, "healthy": 0.0}
+    opposite = {
+        "temperature_too_high": "temperature_too_low",
+        "temperature_too_low": "temperature_too_high",
+    }.get(gate)
+    if opposite:
+        shifted[gate] += shifted[opposite]
+        shifted[opposite] = 0.0
+    total = sum(shifted.values())
+    return {name: value / total for name, value in shifted.items()} if total > 0 else dict(probabilities)
+
+
+INTERPOLATES_PERCENT = 1.0
+"""Train error below which a network counts as fitting its training data."""
+
+
+def _reason(verdict: str, metrics: Mapping[str, Metric]) -> str | None:
+    """Two kinds of cold and two kinds of hot, by definition rather than by fit.
+
+    Cold and still in error on its own data: not converged; cold and interpolating: a sharp minimum. Hot and connected
+    to its sibling (no barrier): the noise of the gradient keeps it from settling; hot with a barrier: it was thrown
+    about. Without a sibling the two kinds of hot are not told apart.
+    """
+    error = metrics.get("train_error_percent")
+    if verdict == "temperature_too_low" and error is not None:
+        return "sharp" if error.value < INTERPOLATES_PERCENT else "unconverged"
+    barrier = metrics.get("connectivity_barrier_over_chance")
+    if verdict == "temperature_too_high" and barrier is not None:
+        return "noise_floor" if barrier.value <= 0 else "instability"
+    return None
+
+
+def distance_from_zoo(diagnoser: Diagnoser, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """How far a checkpoint lies outside what the zoo holds.
+
+    For each metric of the zoo: 0 inside the range (1st to 99th percentile of the fitted rows), else the distance from
+    it in widths of the range. `overall` is the share of metrics that lie outside.
+    """
+    outside: dict[str, float] = {}
+    for name, (low, high) in diagnoser.ranges.items():
+        metric = metrics.get(name)
+        if metric is None:
+            continue
+        width = max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-300)
+        outside[name] = max(0.0, low - metric.value, metric.value - high) / width
+    share = sum(value > 0 for value in outside.values()) / len(outside) if outside else 0.0
+    return {"overall": share, "metrics": outside}
+
+
+def _is_foreign(diagnoser: Diagnoser, record: Record) -> bool:
+    return record.checkpoint.get("data_set") not in diagnoser.zoo["data_sets"]
+
+
+def _warnings(diagnoser: Diagnoser, record: Record, distance: Mapping[str, Any]) -> list[str]:
+    flags = []
+    if record.protocol.get("digest") not in diagnoser.zoo["protocols"]:
+        flags.append("other_protocol")
+    if _is_foreign(diagnoser, record):
+        flags.append("foreign_task")
+    if distance["overall"] > FOREIGN_SHARE:
+        flags.append("outside_zoo")
+    return flags
+
+
+def _what_would_settle(evidence: str) -> list[str]:
+    wanted = []
+    if not evidence.startswith("sibling"):
+        wanted.append("a sibling: the same training from another seed (--sibling)")
+    if not evidence.endswith("_test"):
+        wanted.append("test data (a data set with a test part)")
+    return wanted or ["a second sibling, or a run with the advised change"]
+
+
+def _ranking(
+    diagnoser: Diagnoser,
+    statistics: LeafStatistics,
+    probabilities: Mapping[str, float],
+    record: Record,
+    reason: str | None,
+) -> tuple[Candidate, ...]:
+    test_error = record.metrics.get("test_error_percent")
+    ceiling = test_error.value if test_error else math.inf
+    foreign = _is_foreign(diagnoser, record)
+    candidates = [Candidate("healthy", probabilities["healthy"], None, 0.0, 0.0, None)]
+    for direction, failure in CAUSES.items():
+        step = statistics.steps[direction]
+        gain, error = step.gain_points, step.standard_error
+        if foreign and test_error is not None:
+            # points on the zoo's task say little about another; the share of the error removed travels better
+            gain, error = step.gain_share * ceiling, step.gain_share_standard_error * ceiling
+        candidates.append(
+            Candidate(
+                failure,
+                probabilities[failure],
+                statistics.room_points[direction],
+                min(gain, ceiling),
+                error,
+                advise(failure, step.factor, record.recipe, reason if failure.startswith("temperature") else None),
+            )
+        )
+    return tuple(sorted(candidates, key=lambda c: (-c.probability, FAILURES.index(c.failure))))
+
+
+def read_diagnoser(path: str | os.PathLike[str]) -> Diagnoser:
+    """Read a diagnoser's JSON file, trusting nothing.
+
+    Raises
+    ------
+    InputError
+        Missing, not JSON, of another schema version, or not a valid diagnoser.
+    """
+    return diagnoser_from_dict(read_json(path), str(path))
+
+
+def write_diagnoser(diagnoser: Diagnoser, path: str | os.PathLike[str]) -> None:
+    """Write a diagnoser as JSON, all or nothing."""
+    text = json.dumps(diagnoser_to_dict(diagnoser), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
+
+
+def default_diagnoser() -> Diagnoser:
+    """The diagnoser fitted on the embedded zoo, `zoo_samples/digits_mlp.csv`."""
+    text = (files("mdtree") / "data_files" / "digits_mlp.json").read_text(encoding="utf-8")
+    return diagnoser_from_dict(json.loads(text), "the embedded diagnoser")

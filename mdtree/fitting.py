@@ -1,0 +1,320 @@
+"""Fit a diagnoser on a zoo: one readable tree per question and evidence set, and what its leaves know.
+
+The trees are fitted on the unambiguous rows with causes weighted to count alike. What the leaves say of counts, rooms
+and gains is cross-fitted by cell: the thresholds are fitted again without a fold's cells (the questions and their
+order stay), and only then are that fold's networks sent down and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, NotTrainingGate, QuestionTree, StepGain
+from mdtree.errors import InputError
+from mdtree.growth import GrowthRules, TrainingRows, grow
+from mdtree.nodes import Leaf, Node, Split, leaf_weights, leaves
+from mdtree.room import step_gains
+from mdtree.scoring import grouped_folds
+from mdtree.tree import MDTree
+from mdtree.zoo import (
+    CAUSES,
+    DIRECTIONS,
+    EVIDENCE,
+    FAILURES,
+    GAIN_COLUMN,
+    QUESTIONS,
+    RFI_COLUMNS,
+    UNLABELLED,
+    evidence_metrics,
+)
+
+FACTORS = (2.0, 4.0, 10.0)
+"""Steps an advice may be: the one that gained most on other cells is taken."""
+
+NOT_TRAINING_ERROR_OVER_CHANCE = 0.9
+PSEUDO_COUNT = 0.5
+"""Added to every cause's (balanced) share of a leaf, so that no cause is ever impossible (Jeffreys)."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How the trees are grown; chosen by cross-validation grouped by cell on the fitted part of the embedded zoo.
+
+    Attributes
+    ----------
+    max_depth, max_leaves : int
+        A tree beyond 4 and 8 is not readable and is refused.
+    min_samples_leaf : int
+        Networks, not cells.
+    criterion : {"gini", "entropy"}
+    folds, seed : int
+        Of the cross-fitting.
+    """
+
+    max_depth: int = 4
+    max_leaves: int = 8
+    min_samples_leaf: int = 10
+    criterion: str = "gini"
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_depth <= 4 or not 2 <= self.max_leaves <= 8:
+            raise InputError(
+                f"depth {self.max_depth} with {self.max_leaves} leaves", "a readable tree: depth 1 to 4, 2 to 8 leaves"
+            )
+
+
+def fit_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows a diagnoser may be fitted on: not held out, not diverged."""
+    rows = frame[(frame["split"] != "held_out") & (frame["diverged"] == 0)]
+    if rows.empty:
+        raise InputError("the zoo has no rows to fit on", "rows that are neither held out nor diverged")
+    return rows
+
+
+def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptions()) -> Diagnoser:
+    """Fit every tree of a diagnoser.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A labelled zoo (`mdtree.zoo.read_zoo`); rows of the split `held_out` are not used.
+    name : str
+    options : FitOptions
+
+    Returns
+    -------
+    Diagnoser
+
+    Raises
+    ------
+    InputError
+        Too few labelled rows, or no verdict can be learned.
+    """
+    rows = fit_rows(frame)
+    used = frame.index.isin(rows.index)
+    gains = {direction: values[used] for direction, values in step_gains(frame, FACTORS).items()}
+    trees: dict[str, dict[str, QuestionTree]] = {}
+    for question in QUESTIONS:
+        labelled = ~rows[f"label_{question}"].isin(UNLABELLED).to_numpy()
+        if len(set(rows.loc[labelled, f"label_{question}"])) < 2:
+            if question == "verdict":
+                raise InputError("the zoo holds fewer than two verdicts", "networks of several causes")
+            continue
+        trees[question] = {}
+        for evidence in EVIDENCE:
+            tree = fit_tree(rows[labelled], question, evidence, options).tree_
+            statistics: tuple[LeafStatistics, ...] = ()
+            if question == "verdict":
+                statistics = _leaf_statistics(tree, rows, labelled, gains, options)
+            trees[question][evidence] = QuestionTree(tree, statistics)
+    return Diagnoser(
+        name=name,
+        zoo={
+            "families": sorted(set(rows["family"])),
+            "data_sets": sorted(set(rows["data_set"])),
+            "protocols": sorted(set(rows["protocol"])),
+            "rows": len(rows),
+            "cells": rows["cell"].nunique(),
+        },
+        trees=trees,
+        ranges=_ranges(rows),
+        not_training=_not_training_gate(rows),
+    )
+
+
+def fit_tree(rows: pd.DataFrame, question: str, evidence: str, options: FitOptions = FitOptions()) -> MDTree:
+    """The tree of one question and evidence set, fitted on labelled rows."""
+    metrics = _present(rows, evidence_metrics(evidence))
+    tree = MDTree(
+        max_depth=options.max_depth,
+        max_leaves=options.max_leaves,
+        min_samples_leaf=options.min_samples_leaf,
+        class_weight="balanced",
+        criterion=options.criterion,  # type: ignore[arg-type]
+    )
+    return tree.fit(rows[metrics], rows[f"label_{question}"].to_numpy(dtype=str))
+
+
+def _present(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """Metrics that the zoo measured at all."""
+    return [name for name in metrics if name in rows and rows[name].notna().any()]
+
+
+def _columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    names = [name for name in evidence_metrics("sibling_test") if name in rows]
+    return {name: rows[name].to_numpy(dtype=float) for name in names}
+
+
+def rethreshold(
+    tree: Node, rows: pd.DataFrame, labels: np.ndarray, weight: Mapping[str, float], options: FitOptions
+) -> Node:
+    """The same questions in the same order with thresholds fitted on other rows; leaf answers and numbers stay.
+
+    A question that these rows cannot decide keeps its threshold. `weight` is the factor of each label.
+    """
+    if isinstance(tree, Leaf):
+        return tree
+    names, codes = np.unique(labels, return_inverse=True)
+    values = rows[tree.feature].to_numpy(dtype=float)
+    cut: Node = tree
+    if len(names) > 1:
+        factors = np.array([weight[str(name)] for name in names])
+        data = TrainingRows(
+            values[:, None], codes, np.ones(len(codes)), factors, (tree.feature,), tuple(str(n) for n in names)
+        )
+        rules = GrowthRules(1, 2, options.min_samples_leaf, merge_leaves=False)
+        cut = grow(data, rules)
+    threshold = cut.threshold if isinstance(cut, Split) else tree.threshold
+    # a row without the metric goes down both branches
+    left, right = ~(values > threshold), ~(values <= threshold)
+    return replace(
+        tree,
+        threshold=threshold,
+        left=rethreshold(tree.left, rows[left], labels[left], weight, options),
+        right=rethreshold(tree.right, rows[right], labels[right], weight, options),
+    )
+
+
+def _cross_fitted_leaves(tree: Node, rows: pd.DataFrame, labelled: np.ndarray, options: FitOptions) -> np.ndarray:
+    """Leaf of every row under thresholds fitted without the row's cell. Shape (rows, leaves): weights sum to 1."""
+    labels = rows["label_verdict"].to_numpy(dtype=str)
+    reached = np.zeros((len(rows), len(leaves(tree))))
+    for held in folds_of(rows, options):
+        keep = ~held & labelled
+        refitted = rethreshold(tree, rows[keep], labels[keep], balanced_weights(labels[keep]), options)
+        part = rows[held]
+        reached[held] = leaf_weights(refitted, _columns(part), len(part))
+    return reached
+
+
+def balanced_weights(labels: np.ndarray) -> dict[str, float]:
+    """The factor that makes every label weigh the same."""
+    names, counts = np.unique(labels, return_counts=True)
+    return {str(name): len(labels) / (len(names) * count) for name, count in zip(names, counts, strict=True)}
+
+
+def folds_of(rows: pd.DataFrame, options: FitOptions) -> Iterator[np.ndarray]:
+    """Masks of the rows held out in each fold; all networks of a cell fall into the same one."""
+    cells = cell_names(rows)
+    yield from grouped_folds(cells, min(options.folds, len(set(cells))), options.seed)
+
+
+def cell_names(rows: pd.DataFrame) -> np.ndarray:
+    """The cell of every row, unique across families."""
+    return (rows["family"] + "/" + rows["cell"]).to_numpy(dtype=str)
+
+
+def _leaf_statistics(
+    tree: Node, rows: pd.DataFrame, labelled: np.ndarray, gains: Mapping[str, np.ndarray], options: FitOptions
+) -> tuple[LeafStatistics, ...]:
+    reached = _cross_fitted_leaves(tree, rows, labelled, options)
+    labels = rows["label_verdict"].to_numpy(dtype=str)
+    totals = {f: max(1, int((labels == f).sum())) for f in FAILURES}
+    errors = rows[GAIN_COLUMN].to_numpy(dtype=float)
+    cells = cell_names(rows)
+    result = []
+    for number in range(reached.shape[1]):
+        weight = reached[:, number]
+        counts = {f: float(weight[labels == f].sum()) for f in FAILURES}
+        result.append(
+            LeafStatistics(
+                counts=_rounded(counts),
+                probability=_balanced_probability(counts, totals),
+                room_points=_rounded(_rooms(rows, weight)),
+                steps={d: _step_gain(gains[d], weight, errors, cells, options) for d in DIRECTIONS},
+            )
+        )
+    return tuple(result)
+
+
+def _balanced_probability(counts: Mapping[str, float], totals: Mapping[str, int]) -> dict[str, float]:
+    """Share of each cause in a leaf if all causes were equally frequent in the zoo, with a pseudo-count each."""
+    scale = sum(totals.values()) / len(totals)
+    balanced = {f: counts[f] * scale / totals[f] + PSEUDO_COUNT for f in counts}
+    total = sum(balanced.values())
+    return {f: value / total for f, value in balanced.items()}
+
+
+def _rooms(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, float]:
+    rooms = {}
+    for direction, column in zip(DIRECTIONS, RFI_COLUMNS, strict=True):
+        values = rows[column].to_numpy(dtype=float)
+        known = ~np.isnan(values) & (weight > 0)
+        rooms[direction] = float(np.average(values[known], weights=weight[known])) if known.any() else 0.0
+    return rooms
+
+
+def _step_gain(
+    gains: np.ndarray, weight: np.ndarray, errors: np.ndarray, cells: np.ndarray, options: FitOptions
+) -> StepGain:
+    """The step that gains most in a leaf, and its gain on cells that did not choose it.
+
+    A cell counts by the weight of its networks in the leaf.
+    """
+    known = ~np.isnan(gains).any(axis=1) & (weight > 0)
+    if not known.any():
+        return StepGain(FACTORS[0], 0.0, 0.0, 0.0, 0.0, 0)
+    names, cell_of = np.unique(cells[known], return_inverse=True)
+    share = np.bincount(cell_of, weight[known])
+
+    def by_cell(values: np.ndarray) -> np.ndarray:
+        return np.bincount(cell_of, weight[known] * values[known]) / share
+
+    points = np.stack([by_cell(gains[:, k]) for k in range(len(FACTORS))], axis=1)
+    scored = points[:, 0].copy()
+    if len(names) > 1:
+        for held in grouped_folds(names, min(options.folds, len(names)), options.seed):
+            best = np.argmax(np.average(points[~held], axis=0, weights=share[~held]))
+            scored[held] = points[held, best]
+    relative = scored / np.maximum(by_cell(errors), 1e-9)
+    return StepGain(
+        factor=FACTORS[int(np.argmax(np.average(points, axis=0, weights=share)))],
+        gain_points=_six(np.average(scored, weights=share)),
+        standard_error=_six(_error_of_mean(scored, share)),
+        gain_share=_six(np.average(relative, weights=share)),
+        gain_share_standard_error=_six(_error_of_mean(relative, share)),
+        cells=len(names),
+    )
+
+
+def _error_of_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """Standard error of a weighted mean of independent values; 0 of a single one, whose spread is not known."""
+    if len(values) < 2:
+        return 0.0
+    deviation = weights * (values - np.average(values, weights=weights))
+    return float(np.sqrt((deviation**2).sum() * len(values) / (len(values) - 1)) / weights.sum())
+
+
+def _ranges(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    names = _present(rows, evidence_metrics("sibling_test"))
+    return {name: (_six(rows[name].quantile(0.01)), _six(rows[name].quantile(0.99))) for name in names}
+
+
+def _not_training_gate(rows: pd.DataFrame) -> NotTrainingGate:
+    """Where the zoo has networks near chance on both sides, the gradient that tells them apart."""
+    stuck = rows[rows["train_error_over_chance"] >= NOT_TRAINING_ERROR_OVER_CHANCE]
+    stuck = stuck[stuck["label_temperature"].isin([CAUSES["temperature_up"], CAUSES["temperature_down"]])]
+    threshold = None
+    if stuck["label_temperature"].nunique() == 2:
+        labels = stuck["label_temperature"].to_numpy(dtype=str)
+        tree = MDTree(max_depth=1, max_leaves=2, min_samples_leaf=5, class_weight="balanced").fit(
+            stuck[["gradient_norm_squared_per_parameter"]], labels
+        )
+        if isinstance(tree.tree_, Split) and isinstance(tree.tree_.left, Leaf):
+            right_way = tree.tree_.left.label == CAUSES["temperature_down"]
+            threshold = tree.tree_.threshold if right_way else None
+    return NotTrainingGate(NOT_TRAINING_ERROR_OVER_CHANCE, threshold)
+
+
+def _six(value: float) -> float:
+    return float(f"{float(value):.6g}")
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: _six(value) for name, value in values.items()}

@@ -1,0 +1,183 @@
+"""A diagnosis, a record or scores as text. Everything printed here is read from the result, nothing derived again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mdtree.cut_points import format_threshold
+from mdtree.diagnoser import Candidate, Diagnosis
+from mdtree.nodes import Step
+from mdtree.record import Record
+
+FLAG_TEXT = {
+    "not_training": "the network is near chance on its own training data: it did not train",
+    "other_protocol": "measured by another protocol than the zoo: thresholds may not apply",
+    "foreign_task": "another data set than the zoo's: gains are the zoo's share of the error removed, applied to yours",
+    "outside_zoo": "many measurements lie outside anything the zoo holds: trust the verdict less",
+    "sibling_near": "a sibling is nearer than a fresh training could be: is it another seed?",
+}
+
+METRIC_UNITS = {"percent": "%"}
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """What `mdtree diagnose` prints."""
+    parts = [_headline(diagnosis), _ranking(diagnosis.ranking), _path(diagnosis), _measured(diagnosis.record)]
+    if diagnosis.flags or diagnosis.record.flags or diagnosis.settle:
+        parts.append(_notes(diagnosis))
+    parts.append(_footer(diagnosis.record))
+    return "\n\n".join(parts)
+
+
+def record_text(record: Record) -> str:
+    """What `mdtree measure` prints."""
+    head = f"{record.checkpoint.get('path', 'record')}  ({record.evidence.replace('_', ', ')})"
+    return "\n\n".join([head, _measured(record), _footer(record)])
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _headline(diagnosis: Diagnosis) -> str:
+    reason = f", {_words(diagnosis.reason)}" if diagnosis.reason else ""
+    lines = [
+        str(diagnosis.record.checkpoint.get("path", "record")),
+        "",
+        f"  Verdict   {_words(diagnosis.verdict)}  ({diagnosis.confidence:.0%}{reason})",
+    ]
+    best = diagnosis.ranking[0]
+    if diagnosis.verdict == "undetermined":
+        lines.append(f"  Leading   {_words(best.failure)}, not by enough to say so")
+    elif best.advice:
+        lines.append(f"  Try       {best.advice.text}")
+        lines.append(f"  Expect    {_gain(best)} points of test accuracy")
+    else:
+        lines.append("  Try       nothing: no single change is known to gain a point")
+    return "\n".join(lines)
+
+
+def _gain(candidate: Candidate) -> str:
+    if candidate.expected_gain_points is None:
+        return "?"
+    return f"{candidate.expected_gain_points:+.1f} ± {candidate.expected_gain_standard_error or 0.0:.1f}"
+
+
+def _ranking(ranking: Iterable[Candidate]) -> str:
+    rows = [("cause", "probability", "room", "expected gain", "change")]
+    for c in ranking:
+        rows.append(
+            (
+                _words(c.failure),
+                f"{c.probability:.0%}",
+                "" if c.room_points is None else f"{c.room_points:.1f}",
+                _gain(c) if c.advice else "",
+                c.advice.text if c.advice else "",
+            )
+        )
+    return "Ranking (room and gain in points of test accuracy)\n" + table(rows, right=(1, 2, 3))
+
+
+def _path(diagnosis: Diagnosis) -> str:
+    about = diagnosis.diagnoser
+    head = (
+        f"Path (evidence: {_words(about['evidence'])}; diagnoser {about['name']}, "
+        f"{about['zoo']['rows']} networks in {about['zoo']['cells']} cells)"
+    )
+    rows = [step_words(step) for step in diagnosis.path]
+    return head + "\n" + table(rows, right=())
+
+
+def step_words(step: Step) -> tuple[str, str, str]:
+    """One split of the path: metric and value, comparison, share of the zoo that went the same way."""
+    threshold = format_threshold(step.threshold)
+    if step.value is None:
+        return f"{step.feature} not measured", f"? {threshold}", "both branches, as the zoo divides"
+    error = f" ± {step.standard_error:.2g}" if step.standard_error else ""
+    relation = "≤" if step.side == "left" else ">"
+    note = "; within its error of the threshold" if step.straddles else ""
+    return (
+        f"{step.feature} = {step.value:.6g}{error}",
+        f"{relation} {threshold}",
+        f"as {step.share_of_zoo:.0%} of the zoo here{note}",
+    )
+
+
+def _measured(record: Record) -> str:
+    rows = []
+    for name, metric in record.metrics.items():
+        error = f"± {metric.standard_error:.2g}" if metric.standard_error else ""
+        rows.append((name, f"{metric.value:.6g}", error))
+    text = "Measured\n" + table(rows, right=(1,))
+    if record.not_measured:
+        text += "\nNot measured\n" + "\n".join(_grouped_reasons(record))
+    return text
+
+
+def _grouped_reasons(record: Record) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for item in record.not_measured:
+        by_reason.setdefault(item.reason, []).append(item.metric)
+    return [f"  {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _notes(diagnosis: Diagnosis) -> str:
+    lines = ["Notes"]
+    for flag in (*diagnosis.record.flags, *diagnosis.flags):
+        if flag.startswith("straddles:"):
+            lines.append(f"  {flag.split(':')[1]} lies within its error of a threshold")
+        else:
+            lines.append(f"  {FLAG_TEXT.get(flag, _words(flag))}")
+    lines += [f"  to settle it: {text}" for text in diagnosis.settle]
+    return "\n".join(lines)
+
+
+def _footer(record: Record) -> str:
+    seconds, gradients = record.cost.get("seconds", 0.0), record.cost.get("sample_gradients", 0.0)
+    return (
+        f"Measured in {seconds:.1f} s, {gradients:,.0f} sample gradients; protocol {record.protocol.get('digest', '?')}"
+    )
+
+
+def scores_text(result: Mapping[str, Any]) -> str:
+    """What `mdtree evaluate` prints: per question and evidence the scores, with every baseline beside them."""
+    parts = [str(result["rows"])]
+    for question, by_evidence in result["questions"].items():
+        rows: list[tuple[str, ...]] = [("method", "balanced", "accuracy", "gain captured", "regret", "n", "ambiguous")]
+        rows += [(f"tree, {_words(evidence)}", *_score_cells(scores)) for evidence, scores in by_evidence.items()]
+        # the baselines see the same rows in every evidence set
+        baselines = next(iter(by_evidence.values()))["baselines"]
+        rows += [(name, *_score_cells(scores)) for name, scores in baselines.items()]
+        parts.append(f"{_words(question)}\n" + table(rows, right=range(1, 7)))
+    return "\n\n".join(parts)
+
+
+def _score_cells(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    def share(name: str) -> str:
+        value = scores.get(name)
+        return "" if value is None else f"{value:.1%}"
+
+    regret = scores.get("regret_points")
+    return (
+        share("balanced_accuracy"),
+        share("accuracy"),
+        share("gain_captured"),
+        "" if regret is None else f"{regret:.2f}",
+        str(scores["n"]),
+        str(scores["n_ambiguous"]),
+    )
+
+
+def table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> str:
+    """Rows as columns of even width, indented by two."""
+    aligned_right = set(right)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(w) if i in aligned_right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(("  " + "  ".join(cells)).rstrip())
+    return "\n".join(lines)

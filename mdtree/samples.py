@@ -1,0 +1,111 @@
+"""Sample checkpoints: held-out cells of a zoo, retrained bit for bit and saved with a sibling, named by their truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mdtree.checkpoint import save_checkpoint
+from mdtree.data import load_data
+from mdtree.errors import InputError
+from mdtree.grid import network_seed, rebuild, train_block
+from mdtree.grid_spec import ZooSpec
+from mdtree.zoo import FAILURES, RFI_COLUMNS, UNLABELLED
+
+FURTHER = 3
+"""Samples beside the first of each kind; at least one sample of all has label noise."""
+
+
+def draw_samples(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Choose cells by a rule fixed beforehand: the first of each kind in a seeded shuffle, then three further ones.
+
+    A cell's cause is clear when all its rows (each labelled by the other seeds) carry the same unambiguous verdict.
+    If none of the first seven has label noise, the eighth is the first remaining cell that has.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The row of seed 0 of each drawn cell, with a column `file` ("model_too_small-1").
+
+    Raises
+    ------
+    InputError
+        Some cause has no clear held-out cell.
+    """
+    held = table[table["split"] == "held_out"]
+    clear = held.groupby("cell", sort=False).filter(lambda rows: rows["label_verdict"].nunique() == 1)
+    clear = clear[~clear["label_verdict"].isin(UNLABELLED) & (clear["seed"] == 0)]
+    order = np.random.default_rng(seed).permutation(len(clear))
+    shuffled = clear.iloc[order]
+    firsts = shuffled.drop_duplicates("label_verdict")
+    missing = set(FAILURES) - set(firsts["label_verdict"])
+    if missing:
+        raise InputError(f"no clear held-out cell is {', '.join(sorted(missing))}", "one of each cause")
+    chosen = list(firsts.index)
+    rest = [i for i in shuffled.index if i not in chosen]
+    while len(chosen) < len(FAILURES) + FURTHER and rest:
+        last = len(chosen) == len(FAILURES) + FURTHER - 1
+        noisy = [i for i in rest if table.at[i, "label_noise"] > 0]
+        need_noise = last and noisy and not (table.loc[chosen, "label_noise"] > 0).any()
+        chosen.append(noisy[0] if need_noise else rest[0])
+        rest.remove(chosen[-1])
+    drawn = table.loc[chosen].copy()
+    number = drawn.groupby("label_verdict").cumcount() + 1
+    drawn["file"] = drawn["label_verdict"] + "-" + number.astype(str)
+    return drawn
+
+
+def write_samples(
+    spec: ZooSpec,
+    drawn: pd.DataFrame,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Callable[[str, float], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Retrain the drawn cells and save seed 0 and its sibling of each.
+
+    Returns
+    -------
+    list of dict
+        Per sample its file, cell, recipe and true RFIs.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    blocks = {block.name: block for block in spec.blocks()}
+    written = []
+    for number, (_, row) in enumerate(drawn.iterrows()):
+        name, _, rate_text = str(row["cell"]).rpartition("-r")
+        block, rate = blocks[name], float(rate_text)
+        trained = train_block(spec, block)
+        data = load_data(block.data_spec)
+        for seed, ending in ((0, ".pt"), (int(row["sibling_seed"]), ".sibling.pt")):
+            recipe: dict[str, float | str] = {
+                "optimizer": "sgd",
+                "learning_rate": rate,
+                "momentum": spec.momentum,
+                "weight_decay": spec.weight_decay,
+                "batch_size": spec.batch_size,
+                "steps": spec.steps,
+                "schedule": spec.schedule,
+                "width": block.width,
+                "train_size": block.train_size,
+                "label_noise": block.label_noise,
+                "seed": network_seed(seed),
+            }
+            save_checkpoint(
+                target / f"{row['file']}{ending}",
+                rebuild(block, data, trained[rate, seed]),
+                model_spec=block.model_spec,
+                data_spec=block.data_spec,
+                recipe=recipe,
+            )
+        rooms = {column: float(row[column]) for column in RFI_COLUMNS}
+        written.append({"file": f"{row['file']}.pt", "cell": row["cell"], "seed": 0, "recipe": recipe, **rooms})
+        if progress:
+            progress(str(row["file"]), (number + 1) / len(drawn))
+    return written

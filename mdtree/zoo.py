@@ -1,0 +1,205 @@
+"""The zoo table: one row per trained network, its measurements, and what more of each resource would have brought.
+
+A zoo is a plain CSV file. Columns fall into five groups: who the network is (`IDENTITY`), where it stands on the
+grid (`AXES`), what was measured (`METRICS` and their standard errors are not stored, one number each), the rooms for
+improvement (RFI, see `mdtree.room`) and the labels made of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mdtree.errors import InputError
+from mdtree.files import write_atomically
+
+DIRECTIONS = ("temperature_up", "temperature_down", "model_size", "data")
+"""The four single changes of a training configuration that a diagnosis can advise."""
+
+CAUSES = {
+    "temperature_up": "temperature_too_low",
+    "temperature_down": "temperature_too_high",
+    "model_size": "model_too_small",
+    "data": "too_little_data",
+}
+"""Direction of the change that helps most -> the failure mode it cures."""
+
+FAILURES = (*CAUSES.values(), "healthy")
+
+IDENTITY = ("family", "data_set", "architecture", "cell", "seed", "sibling_seed")
+SETTINGS = (
+    "width",
+    "parameter_count",
+    "train_size",
+    "temperature",
+    "temperature_axis",
+    "learning_rate",
+    "batch_size",
+    "weight_decay",
+    "label_noise",
+    "optimizer",
+    "schedule",
+    "epochs",
+    "protocol",
+)
+TEST_METRICS = ("test_error_percent", "test_loss")
+ALONE_METRICS = (
+    "train_error_percent",
+    "train_loss",
+    "train_error_over_chance",
+    "hessian_top_eigenvalue",
+    "hessian_top_eigenvalue_magnitude",
+    "hessian_smallest_eigenvalue",
+    "hessian_trace",
+    "hessian_top_eigenvalue_per_parameter",
+    "hessian_trace_per_parameter",
+    "gradient_norm_squared_per_parameter",
+    "log_weight_growth",
+)
+PAIR_METRICS = (
+    "connectivity_peak_percent",
+    "connectivity_barrier_percent",
+    "connectivity_barrier_over_chance",
+    "connectivity_barrier_loss",
+    "linear_barrier_percent",
+    "cka",
+    "cka_mixup",
+    "disagreement_percent",
+    "parameter_distance",
+)
+METRICS = (*ALONE_METRICS[:2], *TEST_METRICS, *ALONE_METRICS[2:], *PAIR_METRICS)
+"""Measured columns; the parameter count, a metric too, stands among the settings."""
+
+GAIN_COLUMN = "gain_test_error_percent"
+"""Test error (percent) on the half of the test set kept for RFIs and gains; `test_*` metrics never see it."""
+
+SPLITS = ("fit", "held_out")
+RFI_COLUMNS = tuple(f"rfi_{d}_points" for d in DIRECTIONS)
+RFI_ERROR_COLUMNS = tuple(f"rfi_{d}_points_standard_error" for d in DIRECTIONS)
+QUESTIONS = ("temperature", "model_size", "data", "verdict")
+LABEL_COLUMNS = tuple(f"label_{q}" for q in QUESTIONS)
+UNLABELLED = ("ambiguous", "censored")
+"""Labels that are no cause: too close to call, or decided beyond the edge of the grid."""
+
+MEASURED_COLUMNS = (*IDENTITY, *SETTINGS, "split", "diverged", *METRICS, GAIN_COLUMN)
+COLUMNS = (*MEASURED_COLUMNS, *RFI_COLUMNS, *RFI_ERROR_COLUMNS, *LABEL_COLUMNS)
+
+_TEXT = {
+    "family",
+    "data_set",
+    "architecture",
+    "cell",
+    "temperature_axis",
+    "optimizer",
+    "schedule",
+    "protocol",
+    "split",
+    *LABEL_COLUMNS,
+}
+_NEEDED = ("cell", "seed", "width", "train_size", "temperature", "label_noise", *ALONE_METRICS[:2])
+
+
+def evidence_metrics(evidence: str) -> tuple[str, ...]:
+    """Metrics at hand in an evidence set: `alone`, `alone_test`, `sibling` or `sibling_test`.
+
+    Raises
+    ------
+    InputError
+        The name is none of the four.
+    """
+    if evidence not in EVIDENCE:
+        raise InputError(f"evidence {evidence!r}", f"one of {', '.join(EVIDENCE)}")
+    names: tuple[str, ...] = ALONE_METRICS
+    if evidence.startswith("sibling"):
+        names += PAIR_METRICS
+    if evidence.endswith("_test"):
+        names += TEST_METRICS
+    return names
+
+
+EVIDENCE = ("alone", "alone_test", "sibling", "sibling_test")
+
+
+def read_zoo(path: str | os.PathLike[str], *, labelled: bool = True) -> pd.DataFrame:
+    """Read and check a zoo table.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file with the columns of `COLUMNS`.
+    labelled : bool
+        Whether the RFI and label columns are needed too.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns in the schema's order, text columns as strings, all others as floats or integers.
+
+    Raises
+    ------
+    InputError
+        The file is missing, no table, lacks columns (all are named) or holds text where a number belongs (the first
+        such cell is named).
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file", "a zoo table (CSV)", "make one with `mdtree zoo build`")
+    try:
+        frame = pd.read_csv(
+            file, dtype={name: str for name in _TEXT}, keep_default_na=False, na_values=[""], low_memory=False
+        )
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise InputError(f"{file} is not a CSV table ({str(error).splitlines()[0]})", "a zoo table") from error
+    need = COLUMNS if labelled else MEASURED_COLUMNS
+    missing = [name for name in need if name not in frame.columns]
+    if missing:
+        more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+        mend = "label it with `mdtree zoo label`" if set(missing) <= set(COLUMNS[len(MEASURED_COLUMNS) :]) else ""
+        raise InputError(f"{file} lacks the columns {', '.join(missing[:8])}{more}", "the zoo schema", mend)
+    if frame.empty:
+        raise InputError(f"{file} holds no rows", "one row per network")
+    for name in need:
+        if name not in _TEXT:
+            frame[name] = _numbers(frame[name], name, file)
+    _refuse_blanks(frame, file)
+    return frame
+
+
+def _numbers(column: pd.Series, name: str, file: Path) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = numbers.isna() & column.notna()
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"{file}, line {row + 2}, column {name}: {column.iloc[row]!r}", "a number or an empty cell")
+    return numbers
+
+
+def _refuse_blanks(frame: pd.DataFrame, file: Path) -> None:
+    for name in ("cell", "seed", "width", "train_size", "temperature"):
+        blank = frame[name].isna()
+        if blank.any():
+            row = int(np.flatnonzero(blank)[0])
+            raise InputError(f"{file}, line {row + 2}, column {name}: an empty cell", "a value in every row")
+    twice = frame.duplicated(["family", "cell", "seed"])
+    if twice.any():
+        row = int(np.flatnonzero(twice)[0])
+        raise InputError(
+            f"{file}, line {row + 2}: seed {frame['seed'].iloc[row]:g} of cell {frame['cell'].iloc[row]} stands twice",
+            "one row per network",
+        )
+
+
+def format_rows(frame: pd.DataFrame, columns: Sequence[str], *, header: bool) -> str:
+    """Rows as CSV text: numbers with six significant digits, missing values empty, `\\n` line ends."""
+    return frame.loc[:, list(columns)].to_csv(
+        index=False, header=header, float_format=lambda x: f"{x:.6g}", na_rep="", lineterminator="\n"
+    )
+
+
+def write_zoo(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write a labelled zoo in the schema's order, all or nothing (a temporary file, then a rename)."""
+    write_atomically(path, format_rows(frame, COLUMNS, header=True).encode())

@@ -1,0 +1,29 @@
+"""What all tests share: where the real data lies, and an honest count of what was not tested without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_without_data: list[str] = []
+
+
+@pytest.fixture
+def mdtree_data(request: pytest.FixtureRequest) -> Path:
+    """The folder of real data sets named by MDTREE_DATA; skipped without it, a failure on continuous integration."""
+    folder = os.environ.get("MDTREE_DATA", "")
+    if folder and Path(folder).is_dir():
+        return Path(folder)
+    if os.environ.get("CI"):
+        pytest.fail(f"MDTREE_DATA={folder!r} is no folder: continuous integration tests on real data")
+    _without_data.append(request.node.nodeid)
+    pytest.skip("MDTREE_DATA is not set")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _without_data:
+        terminalreporter.write_line(
+            f"{len(_without_data)} tests on real data were skipped: set MDTREE_DATA to their folder"
+        )

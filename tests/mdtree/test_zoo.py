@@ -1,0 +1,111 @@
+"""The zoo table: written, read back, and refused when anything is missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_zoo import synthetic_zoo
+
+from landscape.protocol import METRICS as LANDSCAPE_METRICS
+from mdtree.errors import InputError
+from mdtree.record import RECORD_METRICS
+from mdtree.room import label_zoo
+from mdtree.zoo import COLUMNS, EVIDENCE, MEASURED_COLUMNS, evidence_metrics, read_zoo, write_zoo
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    return synthetic_zoo()
+
+
+def test_a_table_reads_back_as_it_was_written(zoo, tmp_path):
+    write_zoo(zoo, tmp_path / "zoo.csv")
+    again = read_zoo(tmp_path / "zoo.csv")
+    assert list(again.columns) == list(COLUMNS)
+    np.testing.assert_allclose(again["hessian_trace"], zoo["hessian_trace"], rtol=5e-6)
+    assert (again["label_verdict"] == zoo["label_verdict"]).all()
+    write_zoo(again, tmp_path / "twice.csv")
+    assert (tmp_path / "twice.csv").read_bytes() == (tmp_path / "zoo.csv").read_bytes()
+
+
+def test_labels_can_be_made_again_from_the_table(zoo, tmp_path):
+    write_zoo(zoo, tmp_path / "zoo.csv")
+    measured = read_zoo(tmp_path / "zoo.csv", labelled=False)[list(MEASURED_COLUMNS)]
+    assert (label_zoo(measured)["label_verdict"] == zoo["label_verdict"]).all()
+
+
+def test_both_halves_name_the_same_metrics():
+    """The deciding half imports no torch, so it keeps its own list; the two must not drift apart."""
+    assert set(RECORD_METRICS) == set(LANDSCAPE_METRICS)
+
+
+def test_evidence_sets_are_nested():
+    alone, alone_test, sibling, sibling_test = (set(evidence_metrics(e)) for e in EVIDENCE)
+    assert alone < alone_test < sibling_test
+    assert alone < sibling < sibling_test
+    assert "test_error_percent" not in sibling
+    with pytest.raises(InputError, match="evidence 'much'"):
+        evidence_metrics("much")
+
+
+def broken(zoo, tmp_path, change):
+    frame = zoo[list(COLUMNS)].head(40).astype(object)
+    change(frame)
+    file = tmp_path / "zoo.csv"
+    frame.to_csv(file, index=False)
+    return file
+
+
+def test_missing_columns_are_named(zoo, tmp_path):
+    file = tmp_path / "zoo.csv"
+    zoo.drop(columns=["cka", "hessian_trace"]).to_csv(file, index=False)
+    with pytest.raises(InputError, match="lacks the columns hessian_trace, cka"):
+        read_zoo(file)
+    zoo.drop(columns=["label_verdict"]).to_csv(file, index=False)
+    with pytest.raises(InputError, match="label it with `mdtree zoo label`"):
+        read_zoo(file)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("hessian_trace", "large", "line 9, column hessian_trace: 'large'; expected a number or an empty cell"),
+        ("width", "", "line 9, column width: an empty cell"),
+        ("seed", 2.0, "line 9: seed 2 of cell .* stands twice"),
+    ],
+)
+def test_wrong_cells_are_named(zoo, tmp_path, column, value, message):
+    def change(frame):
+        frame.loc[7, column] = value
+
+    with pytest.raises(InputError, match=message):
+        read_zoo(broken(zoo, tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a CSV table"),
+        (b"\xff\xfe\x00\x01" * 50, "is not a CSV table"),
+        (b"a,b\n1,2,3,4\n5\n", "lacks|not a"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path, content, message):
+    file = tmp_path / "zoo.csv"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_zoo(file)
+
+
+def test_a_missing_table(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_zoo(tmp_path / "zoo.csv")
+
+
+def test_a_failed_write_loses_nothing(zoo, tmp_path):
+    file = tmp_path / "zoo.csv"
+    write_zoo(zoo, file)
+    before = file.read_bytes()
+    with pytest.raises(KeyError):
+        write_zoo(pd.DataFrame({"cell": ["a"]}), file)
+    assert file.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["zoo.csv"]

@@ -118,7 +118,8 @@ def measure_hessian(ledger: Ledger, objective: Objective, protocol: Protocol) ->
             deflation=None if found is None else found.vectors,
         )
         _put_trace(ledger, objective, protocol, estimate.value, estimate.standard_error)
-        ledger.series["trace"] = asdict(estimate)
+        if math.isfinite(estimate.value):
+            ledger.series["trace"] = asdict(estimate)
     objective.release()
 
 

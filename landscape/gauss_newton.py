@@ -32,6 +32,9 @@ IDENTITY_TOLERANCE = 1e-9
 MOST_DRAWS = 64
 """Sign vectors a sample after which sampling the Gauss-Newton trace stops short of its precision."""
 
+FREEDOM = 256
+"""Degrees of freedom, samples × (draws - 1), before the standard error of the sampled trace is trusted."""
+
 LEAST_PROBES = 16
 """Probes before Hutchinson's standard error is trusted; it is looked at again each time they have doubled."""
 
@@ -166,11 +169,12 @@ def _gauss_newton_trace(
     classes, samples = objective.require_task().num_classes, objective.samples
     if mode == "exact" or (mode == "auto" and (classes <= 2 or classes * samples <= EXACT_BELOW)):
         return float(objective.gauss_newton_squares().sum()) / objective.normaliser, 0.0, classes
+    least = 1 + math.ceil(FREEDOM / samples)
     rounds: list[Tensor] = []
     while True:
         bits = torch.randint(2, (1, samples, classes), generator=generator, dtype=torch.int8)
         rounds.append(objective.gauss_newton_squares(2 * bits - 1))
-        if len(rounds) == 1:
+        if len(rounds) < least:
             continue
         squares = torch.cat(rounds)
         value = float(squares.mean(0).sum()) / objective.normaliser

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from landscape.errors import LandscapeError
+from landscape.failures import first_line, out_of_memory
 from landscape.measurement import NotMeasured, Value
 from landscape.protocol import METRICS
 
@@ -76,11 +75,10 @@ class Ledger:
             yield
         except LandscapeError as error:
             self.skip(metrics, str(error))
-        except (RuntimeError, NotImplementedError) as error:
-            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        except RuntimeError as error:
+            if out_of_memory(error):
                 raise
-            first_line = (str(error).strip() or "no message").splitlines()[0]
-            self.skip(metrics, f"{type(error).__name__}: {first_line}")
+            self.skip(metrics, f"{type(error).__name__}: {first_line(error)}")
         self.progress(name, 1.0)
 
 

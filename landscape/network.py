@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.errors import LandscapeError
+from landscape.failures import first_line
 from landscape.protocol import Execution
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -141,7 +142,7 @@ class Network:
         try:
             with self.batch_statistics():
                 for inputs in batches:
-                    self.module(inputs)
+                    self.module(self.place(inputs))
         finally:
             for norm, momentum in zip(self.batch_norms, momenta, strict=True):
                 norm.momentum = momentum
@@ -166,7 +167,7 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
     except Exception as error:
         raise LandscapeError(
-            f"the model cannot be copied ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"the model cannot be copied ({first_line(error)})",
             "a module that copy.deepcopy takes",
         ) from error
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
+from landscape.failures import first_line, out_of_memory
 from landscape.network import Network, differentiable, evaluating
 from landscape.per_sample import PerSampleNorms
 from landscape.products import SecondDerivative
@@ -101,8 +102,7 @@ class Objective:
         self._norms = PerSampleNorms(self.network, task) if task is not None else None
         self.sample_gradients = 0.0
         self.samples, self.normaliser = self._count()
-        with evaluating():  # refuses what cannot be measured before anything is spent
-            self._evaluate(next(self.batches()))
+        self._try()
 
     @property
     def parameter_count(self) -> int:
@@ -121,6 +121,8 @@ class Objective:
     def _prepare(self, data: Samples | Iterable[Any]) -> Iterable[Any]:
         """Samples, checked once and cut into micro-batches; anything else as it is."""
         if not isinstance(data, Samples):
+            if isinstance(data, Iterator):
+                raise LandscapeError("the batches can be walked only once", "a list or a loader, walked for every pass")
             return data
         targets = data.targets if self.task is None else self.task.check_targets(data.targets)
         inputs = data.inputs.to(self.network.dtype) if data.inputs.is_floating_point() else data.inputs
@@ -145,6 +147,22 @@ class Objective:
         if samples == 0 or normaliser <= 0:
             raise LandscapeError("the data hold no sample that counts", "at least one, with a class weight above 0")
         return samples, normaliser
+
+    def _try(self) -> None:
+        """One forward pass: refuses what cannot be measured before anything is spent."""
+        batch = next(self.batches())
+        try:
+            with evaluating():
+                self._evaluate(batch)
+        except LandscapeError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if out_of_memory(error):
+                raise
+            shape = f" of shape {tuple(batch[0].shape)}" if self.task is not None else ""
+            raise LandscapeError(
+                f"the model fails on a batch{shape}: {first_line(error)}", "inputs of the kind it was trained on"
+            ) from error
 
     def require_task(self) -> Task:
         """The task; raises LandscapeError where only a loss function is known."""

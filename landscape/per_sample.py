@@ -8,6 +8,7 @@ of one backward pass. *Vectorised*: ``torch.func.vmap`` over samples. *Single*: 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
+from landscape.failures import out_of_memory
 from landscape.network import Network
 from landscape.task import Task
 
@@ -54,8 +56,10 @@ class PerSampleNorms:
         if self.route == "vectorised":
             try:
                 return self._vectorised(inputs, directions)
-            except (RuntimeError, NotImplementedError):  # an operation that cannot be batched
-                self.route = "single"
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
+                self.route = "single"  # an operation that cannot be batched
         return self._single(inputs, directions)
 
     def _verify(self, inputs: Tensor) -> bool:
@@ -120,8 +124,10 @@ class PerSampleNorms:
         for direction in directions:
             parts = []
             for start in range(0, len(inputs), size):
-                gradients = rows(parameters, inputs[start : start + size], direction[start : start + size])
-                parts.append(torch.stack([g.flatten(1).square().sum(1) for g in gradients.values()]).sum(0))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="There is a performance drop")
+                    gradients = rows(parameters, inputs[start : start + size], direction[start : start + size])
+                parts.append(sum(g.reshape(len(g), -1).square().sum(1) for g in gradients.values()))
             rounds.append(torch.cat(parts))
         return torch.stack(rounds)
 

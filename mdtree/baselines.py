@@ -10,6 +10,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.tree import DecisionTreeClassifier
 
 from mdtree.errors import InputError
+from mdtree.refinement import STARTS
 from mdtree.tree import MDTree
 
 HYPERPARAMETER_COLUMNS = (
@@ -60,7 +61,9 @@ def baseline_predictions(
         tree = DecisionTreeClassifier(max_depth=4, class_weight="balanced", random_state=0)
         return _fitted_answers(tree, HYPERPARAMETER_COLUMNS, train, label_of, test)
     if kind == "validation":
-        return _fitted_answers(MDTree(class_weight="balanced"), VALIDATION_COLUMNS, train, label_of, test)
+        return _fitted_answers(
+            MDTree(class_weight="balanced", starts=STARTS), VALIDATION_COLUMNS, train, label_of, test
+        )
     raise InputError(f"baseline {kind!r}", f"one of {', '.join(BASELINES)}")
 
 

@@ -8,15 +8,16 @@ order stay), and only then are that fold's networks sent down and counted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, NotTrainingGate, QuestionTree, StepGain
 from mdtree.errors import InputError
-from mdtree.growth import GrowthRules, TrainingRows, grow
-from mdtree.nodes import Leaf, Node, Split, leaf_weights, leaves
+from mdtree.growth import Criterion, GrowthRules, TrainingRows
+from mdtree.nodes import Leaf, Node, Split, leaf_weights, leaves, splits
+from mdtree.refinement import STARTS, refine
 from mdtree.room import step_gains
 from mdtree.scoring import grouped_folds
 from mdtree.tree import MDTree
@@ -51,6 +52,8 @@ class FitOptions:
     min_samples_leaf : int
         Networks, not cells.
     criterion : {"gini", "entropy"}
+    starts : int
+        Trees grown and refined as a whole, the best of which is kept.
     folds, seed : int
         Of the cross-fitting.
     """
@@ -58,7 +61,8 @@ class FitOptions:
     max_depth: int = 4
     max_leaves: int = 8
     min_samples_leaf: int = 10
-    criterion: str = "gini"
+    criterion: Criterion = "gini"
+    starts: int = STARTS
     folds: int = 5
     seed: int = 0
 
@@ -136,7 +140,8 @@ def fit_tree(rows: pd.DataFrame, question: str, evidence: str, options: FitOptio
         max_leaves=options.max_leaves,
         min_samples_leaf=options.min_samples_leaf,
         class_weight="balanced",
-        criterion=options.criterion,  # type: ignore[arg-type]
+        criterion=options.criterion,
+        starts=options.starts,
     )
     return tree.fit(rows[metrics], rows[f"label_{question}"].to_numpy(dtype=str))
 
@@ -151,34 +156,21 @@ def _columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: rows[name].to_numpy(dtype=float) for name in names}
 
 
-def rethreshold(
-    tree: Node, rows: pd.DataFrame, labels: np.ndarray, weight: Mapping[str, float], options: FitOptions
-) -> Node:
-    """The same questions in the same order with thresholds fitted on other rows; leaf answers and numbers stay.
-
-    A question that these rows cannot decide keeps its threshold. `weight` is the factor of each label.
-    """
-    if isinstance(tree, Leaf):
-        return tree
-    names, codes = np.unique(labels, return_inverse=True)
-    values = rows[tree.feature].to_numpy(dtype=float)
-    cut: Node = tree
-    if len(names) > 1:
-        factors = np.array([weight[str(name)] for name in names])
-        data = TrainingRows(
-            values[:, None], codes, np.ones(len(codes)), factors, (tree.feature,), tuple(str(n) for n in names)
-        )
-        rules = GrowthRules(1, 2, options.min_samples_leaf, merge_leaves=False)
-        cut = grow(data, rules)
-    threshold = cut.threshold if isinstance(cut, Split) else tree.threshold
-    # a row without the metric goes down both branches
-    left, right = ~(values > threshold), ~(values <= threshold)
-    return replace(
-        tree,
-        threshold=threshold,
-        left=rethreshold(tree.left, rows[left], labels[left], weight, options),
-        right=rethreshold(tree.right, rows[right], labels[right], weight, options),
+def rethreshold(tree: Node, rows: pd.DataFrame, labels: np.ndarray, options: FitOptions) -> Node:
+    """The same questions in the same order with thresholds fitted on other rows; leaf answers and numbers stay."""
+    features = tuple(dict.fromkeys(split.feature for split in splits(tree)))
+    names, codes = np.unique(np.append(labels, [leaf.label for leaf in leaves(tree)]), return_inverse=True)
+    codes = codes[: len(labels)]
+    counts = np.bincount(codes, minlength=len(names))
+    data = TrainingRows(
+        X=rows[list(features)].to_numpy(dtype=float),
+        codes=codes,
+        weight=np.ones(len(labels)),
+        label_weight=len(labels) / (len(names) * np.maximum(counts, 1)),
+        features=features,
+        labels=tuple(str(name) for name in names),
     )
+    return refine(tree, data, GrowthRules(min_samples_leaf=options.min_samples_leaf), thresholds_only=True)
 
 
 def _cross_fitted_leaves(tree: Node, rows: pd.DataFrame, labelled: np.ndarray, options: FitOptions) -> np.ndarray:
@@ -187,16 +179,10 @@ def _cross_fitted_leaves(tree: Node, rows: pd.DataFrame, labelled: np.ndarray, o
     reached = np.zeros((len(rows), len(leaves(tree))))
     for held in folds_of(rows, options):
         keep = ~held & labelled
-        refitted = rethreshold(tree, rows[keep], labels[keep], balanced_weights(labels[keep]), options)
+        refitted = rethreshold(tree, rows[keep], labels[keep], options)
         part = rows[held]
         reached[held] = leaf_weights(refitted, _columns(part), len(part))
     return reached
-
-
-def balanced_weights(labels: np.ndarray) -> dict[str, float]:
-    """The factor that makes every label weigh the same."""
-    names, counts = np.unique(labels, return_counts=True)
-    return {str(name): len(labels) / (len(names) * count) for name, count in zip(names, counts, strict=True)}
 
 
 def folds_of(rows: pd.DataFrame, options: FitOptions) -> Iterator[np.ndarray]:

@@ -204,9 +204,7 @@ def _checked(where: str, key: str, value: Any) -> Any:
     for item in values:
         number = isinstance(item, int if whole else int | float) and not isinstance(item, bool)
         if not number or item < 0:
-            raise InputError(
-                f"{where}: {key} holds {item!r}", f"{'whole ' if whole else ''}numbers, not negative"
-            )
+            raise InputError(f"{where}: {key} holds {item!r}", f"{'whole ' if whole else ''}numbers, not negative")
     if len(set(values)) < len(values):
         raise InputError(f"{where}: {key} names a value twice", "distinct values")
     if key in _AXES:

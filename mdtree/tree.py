@@ -34,6 +34,7 @@ from mdtree.nodes import (
     walk,
 )
 from mdtree.priors import GaussianPrior, LogDensity
+from mdtree.refinement import grow_refined
 from mdtree.shapes import SHAPES, Shape, ShapeSplit
 from mdtree.threshold_search import ThresholdFit, fit_thresholds
 from mdtree.tree_json import from_dict, to_dict
@@ -91,6 +92,9 @@ class MDTree(ClassifierMixin, BaseEstimator):
         Impurity by which a grown tree chooses its questions.
     merge_leaves : bool
         Whether neighbouring leaves of a grown tree with the same label become one.
+    starts : int
+        Grown trees that are refined as a whole (`mdtree.refinement`), the best of which is kept; 0 leaves the greedy
+        tree as it is.
 
     Attributes
     ----------
@@ -125,6 +129,7 @@ class MDTree(ClassifierMixin, BaseEstimator):
         midpoint: Midpoint = "geometric",
         criterion: Criterion = "gini",
         merge_leaves: bool = True,
+        starts: int = 0,
     ) -> None:
         self.shape = shape
         self.max_depth = max_depth
@@ -136,6 +141,7 @@ class MDTree(ClassifierMixin, BaseEstimator):
         self.midpoint = midpoint
         self.criterion = criterion
         self.merge_leaves = merge_leaves
+        self.starts = starts
 
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> MDTree:
         """Fit the tree.
@@ -178,7 +184,8 @@ class MDTree(ClassifierMixin, BaseEstimator):
             rules = GrowthRules(
                 self.max_depth, self.max_leaves, self.min_samples_leaf, self.midpoint, self.criterion, self.merge_leaves
             )
-            self.tree_ = grow(TrainingRows(X, codes, weight, self.class_weight_, self.features_, names), rules)
+            rows = TrainingRows(X, codes, weight, self.class_weight_, self.features_, names)
+            self.tree_ = grow_refined(rows, rules, self.starts) if self.starts else grow(rows, rules)
         else:
             self._fit_shape(shape, X, [names[code] for code in codes], weight * self.class_weight_[codes], weight)
         return self

@@ -25,9 +25,7 @@ def _rows(values: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     rows = []
     for value in values:
         if value.requires_grad:
-            parts = torch.autograd.grad(
-                value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
+            parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
             rows.append(torch.cat([part.detach().reshape(-1) for part in parts]))
         else:
             rows.append(torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import stdev
 
 import pytest
@@ -15,6 +16,7 @@ from landscape import Execution, LandscapeError, Objective, Samples, SymmetricOp
 from landscape.gauss_newton import identity_holds
 
 DOUBLE = Execution(dtype="float64", batch_size=16)
+WHOLE = Execution(dtype="float64", batch_size=64)
 
 
 def objective(name: str, execution: Execution = DOUBLE, task: Task | None = None) -> Objective:
@@ -40,7 +42,8 @@ def test_exact_trace_matches_the_dense_hessian(name: str) -> None:
 def test_gauss_newton_part_matches_the_dense_matrix(name: str) -> None:
     found = trace(objective(name), relative_error=10)
 
-    assert found.gauss_newton == pytest.approx(float(dense_gauss_newton(build(name), inputs_for(name)).trace()), rel=1e-6)
+    dense = dense_gauss_newton(build(name), inputs_for(name))
+    assert found.gauss_newton == pytest.approx(float(dense.trace()), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -72,23 +75,23 @@ class LogProbabilities(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "holds"),
+    ("make", "holds"),
     [
-        (Shared(), False),
-        (mlp(nn.GELU), False),
-        (mlp(nn.Softplus), False),
-        (mlp(nn.LeakyReLU), True),
-        (LogProbabilities(), True),
+        (Shared, False),
+        (lambda: mlp(nn.GELU), False),
+        (lambda: mlp(nn.Softplus), False),
+        (lambda: mlp(nn.LeakyReLU), True),
+        (LogProbabilities, True),
     ],
     ids=["shared weights", "GELU", "softplus", "leaky ReLU", "log probabilities"],
 )
-def test_the_identity_in_other_networks(model: nn.Module, holds: bool) -> None:
-    data = data_for("mlp")
+def test_the_identity_in_other_networks(make: Callable[[], nn.Module], holds: bool) -> None:
+    data, model = data_for("mlp"), make()
     target = Objective(model, data, Task(CLASSES), execution=DOUBLE)
 
     assert identity_holds(target) is holds
     dense = float(dense_hessian(model, data.inputs, data.targets).trace())
-    assert (target and trace(target, relative_error=10).gauss_newton == pytest.approx(dense, rel=1e-6)) is holds
+    assert (trace(target, relative_error=10).gauss_newton == pytest.approx(dense, rel=1e-6)) is holds
 
 
 def test_the_identity_is_judged_by_the_network_not_by_its_fit() -> None:
@@ -105,7 +108,7 @@ def test_the_identity_is_judged_by_the_network_not_by_its_fit() -> None:
 @pytest.mark.parametrize("name", CURVED)
 def test_where_the_identity_fails_the_trace_matches_within_its_error(name: str) -> None:
     dense = dense_trace(name)
-    estimates = [trace(objective(name), relative_error=0.05, seed=seed) for seed in range(10)]
+    estimates = [trace(objective(name, WHOLE), relative_error=0.15, seed=seed) for seed in range(10)]
 
     assert {e.method for e in estimates} == {"gauss_newton+hutchinson"}
     assert all(abs(e.value - dense) < 4 * e.standard_error for e in estimates)
@@ -116,14 +119,14 @@ def test_where_the_identity_fails_the_trace_matches_within_its_error(name: str) 
     assert gap > 3 * error, "the correction must matter for this test to mean anything"
 
 
-@pytest.mark.parametrize("name", ["mlp", "batch_norm_resnet", "tanh_mlp"])
-def test_standard_errors_are_true(name: str) -> None:
+@pytest.mark.parametrize(("name", "relative_error"), [("mlp", 0.03), ("batch_norm_resnet", 0.1), ("tanh_mlp", 0.3)])
+def test_standard_errors_are_true(name: str, relative_error: float) -> None:
     """z-scores over 100 seeds: at most one beyond 3, standard deviation near 1."""
     dense = dense_trace(name)
-    target = objective(name)
+    target = objective(name, WHOLE)
     scores = []
     for seed in range(100):
-        found = trace(target, mode="stochastic", relative_error=0.03, seed=seed)
+        found = trace(target, mode="stochastic", relative_error=relative_error, seed=seed)
         scores.append((found.value - dense) / found.standard_error)
 
     assert sum(abs(z) > 3 for z in scores) <= 1
@@ -191,13 +194,13 @@ def test_a_loss_function_alone_is_estimated_with_deflation() -> None:
     )
     vectors = top_eigenvalues(target, 5, tolerance=1e-6).vectors
 
-    plain = trace(target, relative_error=0.02)
-    deflated = trace(target, relative_error=0.02, deflation=vectors)
+    plain = trace(target, relative_error=0.1)
+    deflated = trace(target, relative_error=0.1, deflation=vectors)
 
     assert plain.method == deflated.method == "hutchinson"
     for found in (plain, deflated):
         assert abs(found.value - float(dense.trace())) < 3 * found.standard_error
-    assert deflated.probes < plain.probes
+    assert deflated.probes * deflated.standard_error**2 < 0.7 * plain.probes * plain.standard_error**2
 
 
 def test_hutchinson_on_a_matrix_and_its_exact_form_for_few_dimensions() -> None:

@@ -80,8 +80,12 @@ def test_a_saved_record_is_diagnosed_as_the_checkpoint_was(run, hot, tmp_path):
 def test_a_bare_state_dict_needs_model_and_data_from_the_command_line(run, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import torch\n"
-        "def net(width):\n    return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 2))\n"
-        "def data():\n    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))\n    return x, (x[:, 0] > 0).long()\n"
+        "from torch import nn\n"
+        "def net(width):\n"
+        "    return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 2))\n"
+        "def data():\n"
+        "    x = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))\n"
+        "    return x, (x[:, 0] > 0).long()\n"
     )
     monkeypatch.chdir(tmp_path)
     model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.ReLU(), torch.nn.Linear(5, 2))

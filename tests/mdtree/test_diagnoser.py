@@ -144,7 +144,10 @@ def test_on_another_task_the_gain_is_a_share_of_the_test_error():
 
 def test_the_distance_from_the_zoo_is_measured_in_widths_of_its_range():
     found = diagnose_record(small_diagnoser(), record_of(log_weight_growth=5.0, train_error_percent=20.0))
-    assert found.distance_from_zoo == {"overall": 0.5, "metrics": {"log_weight_growth": 1.5, "train_error_percent": 0.0}}
+    assert found.distance_from_zoo == {
+        "overall": 0.5,
+        "metrics": {"log_weight_growth": 1.5, "train_error_percent": 0.0},
+    }
     assert "outside_zoo" in found.flags
 
 

@@ -6,7 +6,7 @@ from synthetic_zoo import synthetic_zoo
 
 from mdtree.diagnoser_schema import diagnoser_to_dict
 from mdtree.errors import InputError
-from mdtree.fitting import FitOptions, balanced_weights, fit_diagnoser, fit_rows, folds_of, rethreshold
+from mdtree.fitting import FitOptions, fit_diagnoser, fit_rows, folds_of, rethreshold
 from mdtree.nodes import depth, leaves, splits
 from mdtree.zoo import EVIDENCE, FAILURES, QUESTIONS, evidence_metrics
 
@@ -96,7 +96,7 @@ def test_refitted_thresholds_keep_questions_and_answers(zoo, fitted):
     tree = fitted.trees["verdict"]["alone"].tree
     half = rows[rows["seed"] < 2]
     labels = half["label_verdict"].to_numpy(dtype=str)
-    again = rethreshold(tree, half, labels, balanced_weights(labels), FitOptions(min_samples_leaf=2))
+    again = rethreshold(tree, half, labels, FitOptions(min_samples_leaf=2))
     assert [s.feature for s in splits(again)] == [s.feature for s in splits(tree)]
     assert [leaf.label for leaf in leaves(again)] == [leaf.label for leaf in leaves(tree)]
     assert [s.threshold for s in splits(again)] != [s.threshold for s in splits(tree)]

@@ -132,13 +132,9 @@ def test_a_row_holds_what_diagnose_measures(specification, built, tmp_path):
 
 def rows_of(verdicts, noise=0.0):
     """Held-out cells with given verdicts, two networks each."""
-    return pd.DataFrame(
-        [
-            {"cell": f"{v}{i}", "seed": s, "sibling_seed": 1 - s, "label_verdict": v, "label_noise": noise, "split": "held_out"}
-            for i, v in enumerate(verdicts)
-            for s in range(2)
-        ]
-    )  # fmt: skip
+    cells = [(f"{verdict}{i}", verdict, seed) for i, verdict in enumerate(verdicts) for seed in range(2)]
+    frame = pd.DataFrame(cells, columns=["cell", "label_verdict", "seed"])
+    return frame.assign(sibling_seed=1 - frame["seed"], label_noise=noise, split="held_out")
 
 
 ALL = ["temperature_too_high", "temperature_too_low", "model_too_small", "too_little_data", "healthy"]

@@ -22,10 +22,11 @@ FURTHER = 3
 
 
 def draw_samples(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Choose cells by a rule fixed beforehand: the first of each kind in a seeded shuffle, then three further ones.
+    """Choose cells by a rule fixed beforehand: the first of each kind in a seeded shuffle, then three second ones.
 
     A cell's cause is clear when all its rows (each labelled by the other seeds) carry the same unambiguous verdict.
-    If none of the first seven has label noise, the eighth is the first remaining cell that has.
+    The three further cells are the next in the shuffle, no two of the same kind. If none of the first seven has label
+    noise, the eighth is the first remaining cell that has.
 
     Returns
     -------
@@ -53,7 +54,8 @@ def draw_samples(table: pd.DataFrame, seed: int) -> pd.DataFrame:
         noisy = [i for i in rest if table.at[i, "label_noise"] > 0]
         need_noise = last and noisy and not (table.loc[chosen, "label_noise"] > 0).any()
         chosen.append(noisy[0] if need_noise else rest[0])
-        rest.remove(chosen[-1])
+        kind = table.at[chosen[-1], "label_verdict"]
+        rest = [i for i in rest if table.at[i, "label_verdict"] != kind]
     drawn = table.loc[chosen].copy()
     number = drawn.groupby("label_verdict").cumcount() + 1
     drawn["file"] = drawn["label_verdict"] + "-" + number.astype(str)
@@ -68,6 +70,8 @@ def write_samples(
     progress: Callable[[str, float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Retrain the drawn cells and save seed 0 and its sibling of each.
+
+    A README.md beside them says what each is.
 
     Returns
     -------
@@ -108,4 +112,31 @@ def write_samples(
         written.append({"file": f"{row['file']}.pt", "cell": row["cell"], "seed": 0, "recipe": recipe, **rooms})
         if progress:
             progress(str(row["file"]), (number + 1) / len(drawn))
+    (target / "README.md").write_text(_readme(spec, drawn), encoding="utf-8")
     return written
+
+
+def _readme(spec: ZooSpec, drawn: pd.DataFrame) -> str:
+    """What the folder holds, as a table: recipe and the true rooms for improvement of every sample."""
+    lines = [
+        "# Sample checkpoints",
+        "",
+        f"Held-out cells of the zoo `{spec.family}`: no diagnoser was fitted on them. Each is named by its true cause,",
+        "the largest of its four rooms for improvement (RFI: points of test accuracy that the best single change gains,",
+        "from the other seeds of the grid; `-` where the grid ends in that direction). `NAME.sibling.pt` is the same",
+        "training from another seed.",
+        "",
+        f"All: `{spec.model_name}` on `{spec.data_name}`, {spec.steps} steps of SGD, batch size {spec.batch_size}, "
+        f"momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}, schedule `{spec.schedule}`.",
+        "",
+        "| checkpoint | width | training images | label noise | learning rate | temperature up | temperature down "
+        "| larger model | more data |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for _, row in drawn.iterrows():
+        rooms = ["-" if np.isnan(row[c]) else f"{row[c]:.1f} ± {row[c + '_standard_error']:.1f}" for c in RFI_COLUMNS]
+        lines.append(
+            f"| `{row['file']}.pt` | {row['width']:g} | {row['train_size']:g} | {row['label_noise']:.0%} "
+            f"| {row['learning_rate']:g} | " + " | ".join(rooms) + " |"
+        )
+    return "\n".join(lines) + "\n"

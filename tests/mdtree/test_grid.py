@@ -145,6 +145,7 @@ def test_samples_are_the_first_of_their_kind_and_one_has_label_noise():
     drawn = draw_samples(table, seed=0)
     assert len(drawn) == 8
     assert set(drawn["label_verdict"].iloc[:5]) == set(ALL)
+    assert drawn["label_verdict"].iloc[5:].is_unique
     assert (drawn["label_noise"] > 0).any()
     assert draw_samples(table, seed=0)["file"].tolist() == drawn["file"].tolist()
     assert drawn["file"].is_unique

@@ -164,7 +164,7 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
     verdict, confidence = _verdict(probabilities)
     if gate == UNDETERMINED:
         verdict = UNDETERMINED
-    reason = _reason(verdict, record.metrics)
+    reason = _reason(verdict, record.metrics, trains=gate is None)
     distance = distance_from_zoo(diagnoser, record.metrics)
     flags += _warnings(diagnoser, record, distance)
     if verdict == UNDETERMINED:
@@ -256,13 +256,15 @@ INTERPOLATES_PERCENT = 1.0
 """Train error below which a network counts as fitting its training data."""
 
 
-def _reason(verdict: str, metrics: Mapping[str, Metric]) -> str | None:
+def _reason(verdict: str, metrics: Mapping[str, Metric], trains: bool) -> str | None:
     """Two kinds of cold and two kinds of hot, by definition rather than by fit.
 
     Cold and still in error on its own data: not converged; cold and interpolating: a sharp minimum. Hot and connected
     to its sibling (no barrier): the noise of the gradient keeps it from settling; hot with a barrier: it was thrown
-    about. Without a sibling the two kinds of hot are not told apart.
+    about. Without a sibling the two kinds of hot are not told apart, except where the network does not train at all.
     """
+    if not trains:
+        return {"temperature_too_low": "unconverged", "temperature_too_high": "instability"}.get(verdict)
     error = metrics.get("train_error_percent")
     if verdict == "temperature_too_low" and error is not None:
         return "sharp" if error.value < INTERPOLATES_PERCENT else "unconverged"

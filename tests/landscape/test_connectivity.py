@@ -13,6 +13,7 @@ from torch import nn
 from landscape import (
     BezierCurve,
     ClassificationData,
+    Execution,
     LandscapeError,
     Objective,
     Path,
@@ -116,6 +117,35 @@ def test_more_steps_lower_the_loss_along_the_curve(trained: list[nn.Module], dig
         losses.append(sum(pair.curve_path(pair.fit_curve()).loss))
     assert losses[0] > 2 * losses[1]
     assert losses[1] > 2 * losses[2]
+
+
+def test_training_is_adam_on_the_middle_point_by_plain_autograd() -> None:
+    """Against torch's Adam, each tensor's rate times its root mean square, differentiating the curve itself."""
+    samples, models, steps, size = data_for("mlp"), [build("mlp", seed).double() for seed in (0, 1)], 6, 16
+    protocol = Protocol(curve_steps=steps, curve_batch_size=size)
+    data = ClassificationData(samples, None, CLASSES)
+    curve = fit_curve(models[0], models[1], data, protocol, Execution(dtype="float64"))
+
+    ends = [dict(model.named_parameters()) for model in models]
+    middle = {n: ((ends[0][n] + ends[1][n]) / 2).detach().requires_grad_() for n in ends[0]}
+    rms = {n: ((ends[0][n] ** 2 + ends[1][n] ** 2) / 2).mean().sqrt().item() for n in middle}
+    groups = [{"params": [middle[n]], "lr": protocol.curve_learning_rate * rms[n]} for n in middle]
+    adam = torch.optim.Adam(groups)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    generator = torch.Generator().manual_seed(protocol.seed)
+    times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
+    order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(3)])
+    for t, chosen in zip(times.tolist(), order.split(size), strict=False):
+        point = {n: (1 - t) ** 2 * ends[0][n] + 2 * t * (1 - t) * middle[n] + t**2 * ends[1][n] for n in middle}
+        logits = torch.func.functional_call(models[0], point, samples.inputs[chosen].double())
+        adam.zero_grad()
+        nn.functional.cross_entropy(logits, samples.targets[chosen]).backward()
+        adam.step()
+        cosine.step()
+
+    expected = torch.cat([middle[n].detach().flatten() for n in middle])
+    assert not torch.allclose(curve.middle, (curve.start + curve.end) / 2, rtol=0.01)
+    assert torch.allclose(curve.middle, expected, atol=1e-5)
 
 
 def test_without_batch_norm_the_ends_are_the_networks_own(trained: list[nn.Module], digits: ClassificationData) -> None:

@@ -90,6 +90,16 @@ def test_zero_operator() -> None:
     assert found.products == 8
 
 
+def test_eigenvalues_that_are_rounding_do_not_hold_up_the_rest() -> None:
+    """Two eigenvalues and 198 of the size of float32 rounding: nothing resolves the latter to a thousandth."""
+    entries = torch.cat([torch.tensor([1.0, 0.5]), torch.linspace(-1e-7, 1e-7, 198)])
+    found = top_eigenvalues(SymmetricOperator(lambda v: entries * v, 200, torch.float32), 5)
+
+    assert found.converged
+    assert found.products < 20
+    assert found.values[:2] == pytest.approx([1.0, 0.5], rel=1e-6)
+
+
 def test_giving_up_is_told_and_the_bounds_say_how_far_off() -> None:
     exact = np.linspace(0, 1, 500)
     found = top_eigenvalues(diagonal(list(exact)), 5, tolerance=1e-6, most_products=12)

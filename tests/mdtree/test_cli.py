@@ -186,7 +186,7 @@ def make_bad(kind, folder):
     elif kind == "nan":
         a_model_file(file, poison)
     elif kind == "keys":
-        return ["diagnose", good, "--model", "cnn?width=4"]
+        return ["diagnose", good, "--model", "layernorm_mlp?width=4"]
     elif kind == "shapes":
         return ["diagnose", good, "--model", "mlp?width=5"]
     elif kind == "data":
@@ -227,7 +227,7 @@ def make_bad(kind, folder):
         ("text", "text"),
         ("code", "asks to call posix.system"),
         ("nan", "output.weight"),
-        ("keys", "hidden1.weight"),
+        ("keys", "norm1.weight"),
         ("shapes", "hidden1.weight"),
         ("data", "'digest'"),
         ("labels", "11"),

@@ -120,6 +120,7 @@ def test_a_network_that_does_not_train_is_told_by_its_gradient(gradient, verdict
     found = diagnose_record(small_diagnoser(), record_of(**values))
     assert "not_training" in found.flags
     assert found.verdict == verdict
+    assert found.reason == {"temperature_too_high": "instability", "temperature_too_low": "unconverged"}.get(verdict)
     assert next(c.probability for c in found.ranking if c.failure == "healthy") == 0
     if verdict == "undetermined":
         assert "a sibling" in found.settle[0]

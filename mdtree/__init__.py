@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mdtree.checkpoint import open_checkpoint, save_checkpoint
     from mdtree.diagnose import diagnose, measure
-    from mdtree.diagnoser import Diagnosis, default_diagnoser, diagnose_record, read_diagnoser, write_diagnoser
+    from mdtree.diagnoser import default_diagnoser, diagnose_record, read_diagnoser, write_diagnoser
     from mdtree.diagnoser_schema import Diagnoser
+    from mdtree.diagnosis import Diagnosis
     from mdtree.errors import InputError, MDTreeError, ResourceError
     from mdtree.fitting import fit_diagnoser
     from mdtree.record import Record, read_record
@@ -32,7 +33,7 @@ _ROOMS = {
     "measure": "mdtree.diagnose",
     "open_checkpoint": "mdtree.checkpoint",
     "save_checkpoint": "mdtree.checkpoint",
-    "Diagnosis": "mdtree.diagnoser",
+    "Diagnosis": "mdtree.diagnosis",
     "Diagnoser": "mdtree.diagnoser_schema",
     "default_diagnoser": "mdtree.diagnoser",
     "diagnose_record": "mdtree.diagnoser",

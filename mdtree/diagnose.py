@@ -11,8 +11,9 @@ import landscape
 from landscape import ClassificationData, Execution, LandscapeError, Measurement, Protocol, Samples
 from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
 from mdtree.data import DataSet, load_data
-from mdtree.diagnoser import Diagnosis, default_diagnoser, diagnose_record
+from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
+from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
 from mdtree.models import model_factory
 from mdtree.record import Metric, NotMeasured, Record

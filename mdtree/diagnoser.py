@@ -10,14 +10,15 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
-from mdtree.advice import Advice, advise
+from mdtree.advice import advise
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
+from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.files import write_atomically
-from mdtree.nodes import Step, Walk, walk
+from mdtree.nodes import Walk, walk
 from mdtree.record import Metric, Record, read_json
 from mdtree.zoo import CAUSES, FAILURES
 
@@ -27,107 +28,6 @@ MARGIN = 0.05
 
 FOREIGN_SHARE = 0.25
 """Share of metrics outside the zoo's range from which a checkpoint counts as unlike the zoo."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One line of the ranking.
-
-    Attributes
-    ----------
-    failure : str
-        A failure mode or `healthy`.
-    probability : float
-        0...1; the candidates' probabilities sum to 1. Causes count as equally frequent before measuring.
-    room_points : float or None
-        Mean room for improvement in that direction among the zoo's networks in this leaf, points of test accuracy.
-    expected_gain_points, expected_gain_standard_error : float or None
-        Mean true gain of the advised step there; may be negative.
-    advice : Advice or None
-    """
-
-    failure: str
-    probability: float
-    room_points: float | None
-    expected_gain_points: float | None
-    expected_gain_standard_error: float | None
-    advice: Advice | None
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What is wrong, how sure that is, what to try, and how the answer was reached.
-
-    Attributes
-    ----------
-    record : Record
-        The measurements it rests on.
-    verdict : str
-        A failure mode, `healthy` or `undetermined`.
-    confidence : float
-        The verdict's probability (of the leading candidate where undetermined).
-    reason : str or None
-        Refinement: `unconverged` or `sharp`; `noise_floor` or `instability`.
-    ranking : tuple of Candidate
-        Most probable first.
-    path : tuple of Step
-        The splits that were asked, in order.
-    flags : tuple of str
-        What a careful reader should know.
-    settle : tuple of str
-        What would make an undecided case clear.
-    distance_from_zoo : dict
-        `overall` (share of metrics outside the zoo's range) and `metrics` (how far outside, in widths of the range).
-    diagnoser : dict
-        Name, evidence set, and the zoo it was fitted on.
-    """
-
-    record: Record
-    verdict: str
-    confidence: float
-    reason: str | None
-    ranking: tuple[Candidate, ...]
-    path: tuple[Step, ...]
-    flags: tuple[str, ...]
-    settle: tuple[str, ...]
-    distance_from_zoo: Mapping[str, Any]
-    diagnoser: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record and the diagnosis as JSON-able values."""
-        return {
-            **self.record.to_dict(),
-            "verdict": self.verdict,
-            "confidence": self.confidence,
-            "reason": self.reason,
-            "ranking": [
-                {
-                    "failure": c.failure,
-                    "probability": c.probability,
-                    "room_points": c.room_points,
-                    "expected_gain_points": c.expected_gain_points,
-                    "expected_gain_standard_error": c.expected_gain_standard_error,
-                    "advice": c.advice.to_dict() if c.advice else None,
-                }
-                for c in self.ranking
-            ],
-            "path": [
-                {
-                    "metric": s.feature,
-                    "value": s.value,
-                    "standard_error": s.standard_error,
-                    "threshold": s.threshold,
-                    "side": s.side,
-                    "share_of_zoo": s.share_of_zoo,
-                    "straddles": s.straddles,
-                }
-                for s in self.path
-            ],
-            "flags": [*self.record.flags, *self.flags],
-            "settle": list(self.settle),
-            "distance_from_zoo": dict(self.distance_from_zoo),
-            "diagnoser": dict(self.diagnoser),
-        }
 
 
 def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None = None) -> Diagnosis:
@@ -174,7 +74,7 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
         verdict=verdict,
         confidence=confidence,
         reason=reason,
-        ranking=_ranking(diagnoser, statistics, probabilities, record, reason),
+        ranking=_ranking(diagnoser, statistics, probabilities, record, verdict, reason),
         path=walked.path,
         flags=tuple(flags),
         settle=tuple(settle),
@@ -255,16 +155,22 @@ def _shifted(probabilities: Mapping[str, float], gate: str) -> dict[str, float]:
 INTERPOLATES_PERCENT = 1.0
 """Train error below which a network counts as fitting its training data."""
 
+HALF_TRAINED = 0.5
+"""Train error over chance below which a network learned more of its training data than it missed."""
+
 
 def _reason(verdict: str, metrics: Mapping[str, Metric], trains: bool) -> str | None:
     """Two kinds of cold and two kinds of hot, by definition rather than by fit.
 
-    Cold and still in error on its own data: not converged; cold and interpolating: a sharp minimum. Hot and connected
-    to its sibling (no barrier): the noise of the gradient keeps it from settling; hot with a barrier: it was thrown
-    about. Without a sibling the two kinds of hot are not told apart, except where the network does not train at all.
+    Cold and still in error on its own data: not converged; cold and interpolating: a sharp minimum. Hot and left with
+    most of its training error, or parted from its sibling by a barrier: it was thrown about. Hot, half trained and
+    connected to its sibling: the noise of the gradient keeps it from settling; this needs a sibling to tell.
     """
     if not trains:
         return {"temperature_too_low": "unconverged", "temperature_too_high": "instability"}.get(verdict)
+    share = metrics.get("train_error_over_chance")
+    if verdict == "temperature_too_high" and share is not None and share.value >= HALF_TRAINED:
+        return "instability"
     error = metrics.get("train_error_percent")
     if verdict == "temperature_too_low" and error is not None:
         return "sharp" if error.value < INTERPOLATES_PERCENT else "unconverged"
@@ -320,6 +226,7 @@ def _ranking(
     statistics: LeafStatistics,
     probabilities: Mapping[str, float],
     record: Record,
+    verdict: str,
     reason: str | None,
 ) -> tuple[Candidate, ...]:
     test_error = record.metrics.get("test_error_percent")
@@ -339,7 +246,7 @@ def _ranking(
                 statistics.room_points[direction],
                 min(gain, ceiling),
                 error,
-                advise(failure, step.factor, record.recipe, reason if failure.startswith("temperature") else None),
+                advise(failure, step.factor, record.recipe, reason if failure == verdict else None),
             )
         )
     return tuple(sorted(candidates, key=lambda c: (-c.probability, FAILURES.index(c.failure))))

@@ -33,8 +33,13 @@ from mdtree.zoo import (
     evidence_metrics,
 )
 
-FACTORS = (2.0, 4.0, 10.0)
-"""Steps an advice may be: the one that gained most on other cells is taken."""
+FACTORS = {
+    "temperature_up": (2.0, 4.0, 10.0),
+    "temperature_down": (2.0, 4.0, 10.0),
+    "model_size": (2.0, 4.0),
+    "data": (2.0, 4.0),
+}
+"""Steps an advice may be: the smallest that gains as much as the best, within a standard error, is taken."""
 
 NOT_TRAINING_ERROR_OVER_CHANCE = 0.9
 PSEUDO_COUNT = 0.5
@@ -213,7 +218,7 @@ def _leaf_statistics(
                 counts=_rounded(counts),
                 probability=_balanced_probability(counts, totals),
                 room_points=_rounded(_rooms(rows, weight)),
-                steps={d: _step_gain(gains[d], weight, errors, cells, options) for d in DIRECTIONS},
+                steps={d: _step_gain(FACTORS[d], gains[d], weight, errors, cells, options) for d in DIRECTIONS},
             )
         )
     return tuple(result)
@@ -237,36 +242,50 @@ def _rooms(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, float]:
 
 
 def _step_gain(
-    gains: np.ndarray, weight: np.ndarray, errors: np.ndarray, cells: np.ndarray, options: FitOptions
+    factors: Sequence[float],
+    gains: np.ndarray,
+    weight: np.ndarray,
+    errors: np.ndarray,
+    cells: np.ndarray,
+    options: FitOptions,
 ) -> StepGain:
-    """The step that gains most in a leaf, and its gain on cells that did not choose it.
+    """The step to advise in a leaf, and its gain on cells that did not choose it.
 
     A cell counts by the weight of its networks in the leaf.
     """
     known = ~np.isnan(gains).any(axis=1) & (weight > 0)
     if not known.any():
-        return StepGain(FACTORS[0], 0.0, 0.0, 0.0, 0.0, 0)
+        return StepGain(factors[0], 0.0, 0.0, 0.0, 0.0, 0)
     names, cell_of = np.unique(cells[known], return_inverse=True)
     share = np.bincount(cell_of, weight[known])
 
     def by_cell(values: np.ndarray) -> np.ndarray:
         return np.bincount(cell_of, weight[known] * values[known]) / share
 
-    points = np.stack([by_cell(gains[:, k]) for k in range(len(FACTORS))], axis=1)
+    points = np.stack([by_cell(gains[:, k]) for k in range(len(factors))], axis=1)
     scored = points[:, 0].copy()
     if len(names) > 1:
         for held in grouped_folds(names, min(options.folds, len(names)), options.seed):
-            best = np.argmax(np.average(points[~held], axis=0, weights=share[~held]))
-            scored[held] = points[held, best]
+            scored[held] = points[held, _step_to_take(points[~held], share[~held])]
     relative = scored / np.maximum(by_cell(errors), 1e-9)
     return StepGain(
-        factor=FACTORS[int(np.argmax(np.average(points, axis=0, weights=share)))],
+        factor=factors[_step_to_take(points, share)],
         gain_points=_six(np.average(scored, weights=share)),
         standard_error=_six(_error_of_mean(scored, share)),
         gain_share=_six(np.average(relative, weights=share)),
         gain_share_standard_error=_six(_error_of_mean(relative, share)),
         cells=len(names),
     )
+
+
+def _step_to_take(points: np.ndarray, weights: np.ndarray) -> int:
+    """Number of the smallest step whose mean gain is within a standard error (paired by cell) of the best one's."""
+    best = int(np.argmax(np.average(points, axis=0, weights=weights)))
+    for number in range(best):
+        lost = points[:, best] - points[:, number]
+        if np.average(lost, weights=weights) <= _error_of_mean(lost, weights):
+            return number
+    return best
 
 
 def _error_of_mean(values: np.ndarray, weights: np.ndarray) -> float:

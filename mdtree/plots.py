@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mdtree.cut_points import format_threshold
-from mdtree.diagnoser import Diagnosis
 from mdtree.diagnoser_schema import Diagnoser
+from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
 from mdtree.nodes import Leaf, Node
 from mdtree.record import Record

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mdtree.cut_points import format_threshold
-from mdtree.diagnoser import Candidate, Diagnosis
+from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.nodes import Step
 from mdtree.record import Record
 

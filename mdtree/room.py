@@ -10,7 +10,7 @@ what is said to be true of it never share a test error.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,27 +245,27 @@ def _gains_without(grid: Grid, place: tuple[int, int, int], own: int) -> dict[st
     return gains
 
 
-def step_gains(frame: pd.DataFrame, factors: Sequence[float]) -> dict[str, np.ndarray]:
-    """True gain of changing one axis by a given factor, from the other seeds of the grid.
+def step_gains(frame: pd.DataFrame, factors: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    """True gain of changing one axis by given factors, from the other seeds of the grid.
 
     Between two cells of the axis the mean test error is interpolated linearly in the logarithm of the axis; beyond
-    the last cell the last one counts, since a grid cannot tell more.
+    the last cell the last one counts: the grid tells no more, so the gain is then that of the step to its end.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Measured rows.
-    factors : sequence of float
+    factors : mapping of direction to sequence of float
         Factors above 1; `temperature_down` divides by them.
 
     Returns
     -------
-    dict of direction -> numpy.ndarray, shape (rows, factors)
+    dict of direction -> numpy.ndarray, shape (rows, factors of the direction)
         Points of test accuracy, in the order of `frame`; NaN where the grid ends at the row's own cell.
     """
-    result = {name: np.full((len(frame), len(factors)), np.nan) for name in DIRECTIONS}
+    result = {name: np.full((len(frame), len(factors[name])), np.nan) for name in DIRECTIONS}
     position = {index: n for n, index in enumerate(frame.index)}
-    logs = np.log(np.asarray(factors, dtype=float))
+    logs = {name: np.log(np.asarray(factors[name], dtype=float)) for name in DIRECTIONS}
     for rows, grid in grids(frame):
         for (index, place, own), direction in itertools.product(places(rows, grid), DIRECTIONS):
             values, errors = grid.along(direction, place)
@@ -273,5 +273,5 @@ def step_gains(frame: pd.DataFrame, factors: Sequence[float]) -> dict[str, np.nd
             keep = ~np.isnan(others)
             if keep[0] and keep.sum() > 1:
                 distance = np.abs(np.log(values[keep] / values[0]))
-                result[direction][position[index]] = others[0] - np.interp(logs, distance, others[keep])
+                result[direction][position[index]] = others[0] - np.interp(logs[direction], distance, others[keep])
     return result

@@ -126,7 +126,7 @@ def _readme(spec: ZooSpec, drawn: pd.DataFrame) -> str:
         "from the other seeds of the grid; `-` where the grid ends in that direction). `NAME.sibling.pt` is the same",
         "training from another seed.",
         "",
-        f"All: `{spec.model_name}` on `{spec.data_name}`, {spec.steps} steps of SGD, batch size {spec.batch_size}, "
+        f"All: `{spec.model_name}` on `{spec.data_name}`, {spec.steps} steps of SGD, batch size {spec.batch_size},",
         f"momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}, schedule `{spec.schedule}`.",
         "",
         "| checkpoint | width | training images | label noise | learning rate | temperature up | temperature down "
@@ -136,7 +136,7 @@ def _readme(spec: ZooSpec, drawn: pd.DataFrame) -> str:
     for _, row in drawn.iterrows():
         rooms = ["-" if np.isnan(row[c]) else f"{row[c]:.1f} ± {row[c + '_standard_error']:.1f}" for c in RFI_COLUMNS]
         lines.append(
-            f"| `{row['file']}.pt` | {row['width']:g} | {row['train_size']:g} | {row['label_noise']:.0%} "
-            f"| {row['learning_rate']:g} | " + " | ".join(rooms) + " |"
+            f"| `{row['file']}.pt` | {row['width']:g} | {row['train_size']:g} "
+            f"| {row['label_noise']:.0%} | {row['learning_rate']:g} | {' | '.join(rooms)} |"
         )
     return "\n".join(lines) + "\n"

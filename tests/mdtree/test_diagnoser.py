@@ -159,6 +159,8 @@ def test_reasons_by_definition():
     assert reason(log_weight_growth=2.0, train_error_percent=20.0) is None
     assert reason(log_weight_growth=2.0, connectivity_barrier_over_chance=-0.01) == "noise_floor"
     assert reason(log_weight_growth=2.0, connectivity_barrier_over_chance=0.3) == "instability"
+    assert reason(log_weight_growth=2.0, train_error_over_chance=0.6) == "instability"
+    assert reason(log_weight_growth=2.0, train_error_over_chance=0.4) is None
     assert reason(log_weight_growth=0.0, train_error_percent=2.0) is None
 
 

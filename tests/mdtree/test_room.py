@@ -8,7 +8,7 @@ import pytest
 
 from mdtree.errors import InputError
 from mdtree.room import cross_fitted_gains, is_healthy, label_zoo, labels, robust_winner, step_gains
-from mdtree.zoo import GAIN_COLUMN
+from mdtree.zoo import DIRECTIONS, GAIN_COLUMN
 
 WIDTHS, SIZES, RATES, SEEDS = (4, 8, 16), (100, 200, 400), (0.01, 0.1, 1.0), 4
 
@@ -142,7 +142,7 @@ def test_the_order_of_the_rows_does_not_matter():
 
 def test_step_gains_interpolate_in_the_logarithm_of_the_axis():
     frame = a_zoo(bowl)
-    gains = step_gains(frame, (2.0, np.sqrt(10.0), 10.0))
+    gains = step_gains(frame, dict.fromkeys(DIRECTIONS, (2.0, np.sqrt(10.0), 10.0)))
     place = frame.index.get_loc(
         frame.index[(frame.width == 8) & (frame.train_size == 100) & (frame.temperature == 1.0)][0]
     )

@@ -1,0 +1,112 @@
+"""The answer: what a diagnosis holds, and its JSON form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mdtree.advice import Advice
+from mdtree.nodes import Step
+from mdtree.record import Record
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One line of the ranking.
+
+    Attributes
+    ----------
+    failure : str
+        A failure mode or `healthy`.
+    probability : float
+        0...1; the candidates' probabilities sum to 1. Causes count as equally frequent before measuring.
+    room_points : float or None
+        Mean room for improvement in that direction among the zoo's networks in this leaf, points of test accuracy.
+    expected_gain_points, expected_gain_standard_error : float or None
+        Mean true gain of the advised step there; may be negative.
+    advice : Advice or None
+    """
+
+    failure: str
+    probability: float
+    room_points: float | None
+    expected_gain_points: float | None
+    expected_gain_standard_error: float | None
+    advice: Advice | None
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong, how sure that is, what to try, and how the answer was reached.
+
+    Attributes
+    ----------
+    record : Record
+        The measurements it rests on.
+    verdict : str
+        A failure mode, `healthy` or `undetermined`.
+    confidence : float
+        The verdict's probability (of the leading candidate where undetermined).
+    reason : str or None
+        Refinement: `unconverged` or `sharp`; `noise_floor` or `instability`.
+    ranking : tuple of Candidate
+        Most probable first.
+    path : tuple of Step
+        The splits that were asked, in order.
+    flags : tuple of str
+        What a careful reader should know.
+    settle : tuple of str
+        What would make an undecided case clear.
+    distance_from_zoo : dict
+        `overall` (share of metrics outside the zoo's range) and `metrics` (how far outside, in widths of the range).
+    diagnoser : dict
+        Name, evidence set, and the zoo it was fitted on.
+    """
+
+    record: Record
+    verdict: str
+    confidence: float
+    reason: str | None
+    ranking: tuple[Candidate, ...]
+    path: tuple[Step, ...]
+    flags: tuple[str, ...]
+    settle: tuple[str, ...]
+    distance_from_zoo: Mapping[str, Any]
+    diagnoser: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record and the diagnosis as JSON-able values."""
+        return {
+            **self.record.to_dict(),
+            "verdict": self.verdict,
+            "confidence": self.confidence,
+            "reason": self.reason,
+            "ranking": [
+                {
+                    "failure": c.failure,
+                    "probability": c.probability,
+                    "room_points": c.room_points,
+                    "expected_gain_points": c.expected_gain_points,
+                    "expected_gain_standard_error": c.expected_gain_standard_error,
+                    "advice": c.advice.to_dict() if c.advice else None,
+                }
+                for c in self.ranking
+            ],
+            "path": [
+                {
+                    "metric": s.feature,
+                    "value": s.value,
+                    "standard_error": s.standard_error,
+                    "threshold": s.threshold,
+                    "side": s.side,
+                    "share_of_zoo": s.share_of_zoo,
+                    "straddles": s.straddles,
+                }
+                for s in self.path
+            ],
+            "flags": [*self.record.flags, *self.flags],
+            "settle": list(self.settle),
+            "distance_from_zoo": dict(self.distance_from_zoo),
+            "diagnoser": dict(self.diagnoser),
+        }

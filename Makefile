@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-SAMPLE := zoo_samples/checkpoints/temperature_too_high-1
+SAMPLE := zoo_samples/checkpoints/temperature_too_low-1
 
 .PHONY: diagnose test lint notebooks zoo bench clean
 

@@ -174,6 +174,7 @@ def _best_cut(
     right = if_right[order].sum() + np.cumsum(if_left[order] - if_right[order])[cuts]
     share = np.cumsum(weight[order])[cuts] / weight[order].sum()
     right = right + share * if_left[missing].sum() + (1 - share) * if_right[missing].sum()
+    right = np.maximum(right, 0.0)  # sums of weights; below 0 only by rounding
     # of equally good neighbours the middle one: the cut furthest from being wrong
     best = np.flatnonzero(right >= right.max() * (1 - _NO_GAIN))
     run = best[: 1 + int(np.argmax(np.append(np.diff(best) != 1, True)))]

@@ -15,7 +15,11 @@ FLAG_TEXT = {
     "other_protocol": "measured by another protocol than the zoo: thresholds may not apply",
     "foreign_task": "another data set than the zoo's: gains are the zoo's share of the error removed, applied to yours",
     "outside_zoo": "many measurements lie outside anything the zoo holds: trust the verdict less",
-    "sibling_near": "a sibling is nearer than a fresh training could be: is it another seed?",
+    "single_class": "all training labels are of one class: there is nothing to learn",
+    "eigenvalues_not_converged": "the top eigenvalues did not reach the protocol's tolerance",
+    "trace_precision_not_reached": "the trace did not reach the protocol's precision",
+    "trace_negative": "the trace of the Hessian is negative: far from a minimum",
+    "sibling_too_near": "a sibling is nearer than a fresh training could be: is it another seed?",
 }
 
 METRIC_UNITS = {"percent": "%"}

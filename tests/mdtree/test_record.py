@@ -17,7 +17,7 @@ RECORD = Record(
     not_measured=(NotMeasured("cka", "no sibling was given"),),
     series={"curve": {"t": [0.0, 1.0]}},
     layers=({"name": "w"},),
-    flags=("sibling_near",),
+    flags=("sibling_too_near",),
     cost={"seconds": 1.0, "sample_gradients": 20.0},
 )
 

@@ -6,7 +6,7 @@ from sklearn.datasets import load_wine
 
 from mdtree.growth import GrowthRules, TrainingRows, grow
 from mdtree.nodes import Leaf, Split, depth, leaf_weights, leaves, splits
-from mdtree.refinement import grow_refined, refine, right_weight
+from mdtree.refinement import _best_cut, grow_refined, refine, right_weight
 
 
 def rows_of(X, y, label_weight=None):
@@ -77,6 +77,13 @@ def test_counts_and_shares_are_those_of_the_rows():
             assert leaf.counts[label] == pytest.approx(reached[data.codes == code, leaf.index].sum())
     known = ~np.isnan(columns[tree.feature])
     assert tree.share_left == pytest.approx((columns[tree.feature][known] <= tree.threshold).mean())
+
+
+def test_sums_of_nothing_do_not_end_the_search():
+    """Rounding once made them -1e-17, and then no cut was as good as the best."""
+    found = _best_cut(np.arange(20.0), np.ones(20), np.zeros(20), np.full(20, -1e-17), GrowthRules())
+    assert found is not None
+    assert found[0] == 0.0
 
 
 def test_branches_without_rows_and_equal_neighbours_go():

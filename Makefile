@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SAMPLE := zoo_samples/checkpoints/temperature_too_low-1
 
-.PHONY: diagnose test lint notebooks zoo bench clean
+.PHONY: diagnose test lint notebooks docs zoo bench clean
 
 diagnose: $(STAMP)
 	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
@@ -26,6 +26,9 @@ zoo: $(STAMP)
 	$(BIN)/mdtree zoo build zoo_samples/digits_mlp.toml -o zoo_samples/digits_mlp.csv
 	$(BIN)/mdtree train zoo_samples/digits_mlp.csv -o mdtree/data_files/digits_mlp.json
 	$(BIN)/mdtree evaluate mdtree/data_files/digits_mlp.json zoo_samples/digits_mlp.csv
+
+docs: $(STAMP)
+	$(BIN)/python docs/decision_path.py
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/zoo_build.py

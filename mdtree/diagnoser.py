@@ -231,13 +231,13 @@ def _ranking(
 ) -> tuple[Candidate, ...]:
     test_error = record.metrics.get("test_error_percent")
     ceiling = test_error.value if test_error else math.inf
-    foreign = _is_foreign(diagnoser, record)
     candidates = [Candidate("healthy", probabilities["healthy"], None, 0.0, 0.0, None)]
     for direction, failure in CAUSES.items():
         step = statistics.steps[direction]
         gain, error = step.gain_points, step.standard_error
-        if foreign and test_error is not None:
-            # points on the zoo's task say little about another; the share of the error removed travels better
+        if test_error is not None:
+            # what a step removes is a share of the error there is: truer than the leaf's mean in points, which mixes
+            # networks with much to lose and with little, and the only form that travels to another task
             gain, error = step.gain_share * ceiling, step.gain_share_standard_error * ceiling
         candidates.append(
             Candidate(

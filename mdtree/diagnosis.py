@@ -24,7 +24,8 @@ class Candidate:
     room_points : float or None
         Mean room for improvement in that direction among the zoo's networks in this leaf, points of test accuracy.
     expected_gain_points, expected_gain_standard_error : float or None
-        Mean true gain of the advised step there; may be negative.
+        Mean true gain of the advised step there; may be negative. Where the checkpoint's test error is known, it is the
+        mean share of the error that the step removed, applied to it, and never more than it.
     advice : Advice or None
     """
 

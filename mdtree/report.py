@@ -13,7 +13,7 @@ from mdtree.record import Record
 FLAG_TEXT = {
     "not_training": "the network is near chance on its own training data: it did not train",
     "other_protocol": "measured by another protocol than the zoo: thresholds may not apply",
-    "foreign_task": "another data set than the zoo's: gains are the zoo's share of the error removed, applied to yours",
+    "foreign_task": "another data set than the zoo's: what a change gained there may not be what it gains here",
     "outside_zoo": "many measurements lie outside anything the zoo holds: trust the verdict less",
     "single_class": "all training labels are of one class: there is nothing to learn",
     "eigenvalues_not_converged": "the top eigenvalues did not reach the protocol's tolerance",

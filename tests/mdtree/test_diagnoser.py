@@ -1,6 +1,7 @@
 """What a fitted diagnoser says of a record, and its JSON file."""
 
 import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -126,21 +127,29 @@ def test_a_network_that_does_not_train_is_told_by_its_gradient(gradient, verdict
         assert "a sibling" in found.settle[0]
 
 
+def test_the_gain_is_a_share_of_the_test_error_where_it_is_known():
+    values = {"log_weight_growth": 2.0, "train_error_percent": 20.0}
+    unknown = diagnose_record(small_diagnoser(), record_of(**values)).ranking[0]
+    assert (unknown.expected_gain_points, unknown.expected_gain_standard_error) == (5.0, 0.5)
+    known = diagnose_record(small_diagnoser(), record_of(**values, test_error_percent=40.0)).ranking[0]
+    assert known.expected_gain_points == pytest.approx(0.25 * 40)
+    assert known.expected_gain_standard_error == pytest.approx(0.05 * 40)
+
+
 def test_the_gain_never_exceeds_the_users_own_test_error():
-    found = diagnose_record(
-        small_diagnoser(), record_of(log_weight_growth=2.0, train_error_percent=20.0, test_error_percent=3.0)
-    )
+    greedy = dataclasses.replace(leaf_of("temperature_too_high", 0.9), steps=dict.fromkeys(
+        DIRECTIONS, StepGain(4.0, 50.0, 0.5, 1.2, 0.05, 9)))  # fmt: skip
+    small = small_diagnoser()
+    question = small.tree("verdict", "alone_test")
+    greedy_tree = QuestionTree(question.tree, (*question.leaves[:2], greedy))
+    diagnoser = dataclasses.replace(small, trees={"verdict": {"alone_test": greedy_tree}})
+    found = diagnose_record(diagnoser, record_of(log_weight_growth=2.0, test_error_percent=3.0))
     assert found.ranking[0].expected_gain_points == 3.0
 
 
-def test_on_another_task_the_gain_is_a_share_of_the_test_error():
-    found = diagnose_record(
-        small_diagnoser(),
-        record_of(data_set="mine", log_weight_growth=2.0, train_error_percent=20.0, test_error_percent=40.0),
-    )
-    assert "foreign_task" in found.flags
-    assert found.ranking[0].expected_gain_points == pytest.approx(0.25 * 40)
-    assert found.ranking[0].expected_gain_standard_error == pytest.approx(0.05 * 40)
+def test_another_task_is_marked():
+    values = {"log_weight_growth": 2.0, "train_error_percent": 20.0}
+    assert "foreign_task" in diagnose_record(small_diagnoser(), record_of(data_set="mine", **values)).flags
 
 
 def test_the_distance_from_the_zoo_is_measured_in_widths_of_its_range():

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# before numpy and torch are imported: on matrices this small more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest

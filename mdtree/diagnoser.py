@@ -230,7 +230,7 @@ def _ranking(
     reason: str | None,
 ) -> tuple[Candidate, ...]:
     test_error = record.metrics.get("test_error_percent")
-    ceiling = test_error.value if test_error else math.inf
+    ceiling = test_error.value if test_error else math.inf  # the error can fall to 0 and rise to 100 percent
     candidates = [Candidate("healthy", probabilities["healthy"], None, 0.0, 0.0, None)]
     for direction, failure in CAUSES.items():
         step = statistics.steps[direction]
@@ -244,7 +244,7 @@ def _ranking(
                 failure,
                 probabilities[failure],
                 statistics.room_points[direction],
-                min(gain, ceiling),
+                min(max(gain, ceiling - 100.0), ceiling) if test_error else gain,
                 error,
                 advise(failure, step.factor, record.recipe, reason if failure == verdict else None),
             )

@@ -15,7 +15,10 @@ LINE_EVERY_SECONDS = 10.0
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[str, float], None]]:
-    """A function to call with what is being done and the share done (0...1)."""
+    """A function to call with what is being done and the share of it that is done (0...1).
+
+    A share that falls begins a new stage: the time left is reckoned anew.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(title)
@@ -30,8 +33,13 @@ def progress_bar(title: str) -> Iterator[Callable[[str, float], None]]:
     )
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=1.0)
+        reached = 0.0
 
         def show(what: str, share: float) -> None:
+            nonlocal reached
+            if share < reached:
+                bar.reset(task)
+            reached = share
             bar.update(task, description=f"{title}: {what}" if what else title, completed=share)
 
         yield show
@@ -43,12 +51,13 @@ class _Lines:
     def __init__(self, title: str) -> None:
         self.title = title
         self.start = self.last = time.monotonic()
-        self.first_share: float | None = None
+        self.first_share = self.reached = 1.0
 
     def __call__(self, what: str, share: float) -> None:
         now = time.monotonic()
-        if self.first_share is None:
-            self.first_share = share
+        if share < self.reached:
+            self.start, self.first_share = now, share
+        self.reached = share
         if now - self.last < LINE_EVERY_SECONDS:
             return
         self.last = now

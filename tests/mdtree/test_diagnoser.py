@@ -147,6 +147,17 @@ def test_the_gain_never_exceeds_the_users_own_test_error():
     assert found.ranking[0].expected_gain_points == 3.0
 
 
+def test_an_error_never_rises_above_all():
+    harmful = dataclasses.replace(leaf_of("temperature_too_high", 0.9), steps=dict.fromkeys(
+        DIRECTIONS, StepGain(4.0, -50.0, 0.5, -1.2, 0.05, 9)))  # fmt: skip
+    small = small_diagnoser()
+    question = small.tree("verdict", "alone_test")
+    tree = QuestionTree(question.tree, (*question.leaves[:2], harmful))
+    diagnoser = dataclasses.replace(small, trees={"verdict": {"alone_test": tree}})
+    found = diagnose_record(diagnoser, record_of(log_weight_growth=2.0, test_error_percent=60.0))
+    assert found.ranking[0].expected_gain_points == -40.0
+
+
 def test_another_task_is_marked():
     values = {"log_weight_growth": 2.0, "train_error_percent": 20.0}
     assert "foreign_task" in diagnose_record(small_diagnoser(), record_of(data_set="mine", **values)).flags

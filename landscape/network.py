@@ -189,6 +189,7 @@ def evaluating() -> Iterator[None]:
 @contextlib.contextmanager
 def computing(execution: Execution) -> Iterator[None]:
     """The threads asked for, no autocast and, on a GPU, full float32 precision and repeatable kernels; then undone."""
+    check_device(execution.device)
     with contextlib.ExitStack() as stack:
         stack.callback(torch.set_num_threads, torch.get_num_threads())
         if execution.threads:
@@ -198,6 +199,22 @@ def computing(execution: Execution) -> Iterator[None]:
         stack.enter_context(torch.autocast(torch.device(execution.device).type, enabled=False))
         stack.enter_context(differentiable())
         yield
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or cannot use here.
+
+    Raises
+    ------
+    LandscapeError
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0].split(": ")[0][:120]
+        raise LandscapeError(
+            f"the device {name!r} cannot be used ({reason})", "a device torch has here, such as 'cpu'"
+        ) from error
 
 
 @contextlib.contextmanager

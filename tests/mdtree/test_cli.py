@@ -203,6 +203,8 @@ def make_bad(kind, folder):
         return ["diagnose", good, "--sibling", other]
     elif kind == "same":
         return ["diagnose", good, "--sibling", good]
+    elif kind == "device":
+        return ["diagnose", good, "--device", "toaster"]
     elif kind == "diagnoser":
         (folder / "d.json").write_text(json.dumps({"schema_version": 99, "trees": {}}))
         return ["diagnose", good, "--diagnoser", folder / "d.json"]
@@ -233,6 +235,7 @@ def make_bad(kind, folder):
         ("labels", "11"),
         ("sibling", "other.pt"),
         ("same", "the same weights"),
+        ("device", "the device 'toaster' cannot be used"),
         ("diagnoser", "schema version 99; expected version 1"),
         ("columns", "lacks the columns family, data_set"),
         ("cells", "line 5, column hessian_trace: 'big'"),

@@ -47,6 +47,9 @@ _LOADERS: Mapping[str, Callable[[Specification, Path], DataSet]] = {
     "idx": load_idx,
 }
 
+BUILT_IN_DATA = tuple(_LOADERS)
+"""Data sets that are read without calling anybody's function."""
+
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import landscape
 from landscape import ClassificationData, Execution, LandscapeError, Measurement, Protocol, Samples
 from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
-from mdtree.data import DataSet, load_data
+from mdtree.data import BUILT_IN_DATA, DataSet, load_data
 from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
-from mdtree.models import model_factory
+from mdtree.models import ARCHITECTURES, model_factory
 from mdtree.record import Metric, NotMeasured, Record
+from mdtree.specification import parse
 from mdtree.user_code import isolated_random_state
 
 Report = Callable[[str, float], None]
@@ -35,6 +36,9 @@ class Sources:
         What it was trained on: `digits?train=160`, `npz:FILE`, `package.module:function`. Overrides the checkpoint's.
     siblings : tuple of path
         Checkpoints of the same training from other seeds.
+    trust : bool
+        Whether functions that the checkpoint itself names may be called to build its network and load its data.
+        Built-in architectures and data sets need no trust.
     directory : path, optional
         Where modules and files named in the specifications are looked up; the current directory by default.
     """
@@ -42,6 +46,7 @@ class Sources:
     model: str | None = None
     data: str | None = None
     siblings: tuple[str | os.PathLike[str], ...] = ()
+    trust: bool = False
     directory: Path | None = None
 
 
@@ -51,10 +56,10 @@ def diagnose(
     siblings: Sequence[str | os.PathLike[str]] = (),
     model: str | None = None,
     data: str | None = None,
+    trust: bool = False,
     diagnoser: Diagnoser | None = None,
     protocol: Protocol | None = None,
     execution: Execution | None = None,
-    progress: Report | None = None,
 ) -> Diagnosis:
     """Measure a checkpoint's loss landscape and say what is wrong with its training.
 
@@ -66,9 +71,11 @@ def diagnose(
         The same training from other seeds; enables the pair metrics.
     model, data : str, optional
         Needed where the checkpoint does not name them itself, see `Sources`.
+    trust : bool
+        Whether functions that the checkpoint itself names may be called.
     diagnoser : Diagnoser, optional
         The embedded one by default.
-    protocol, execution, progress
+    protocol, execution
         As in `measure`.
 
     Returns
@@ -80,8 +87,8 @@ def diagnose(
     InputError
         Something given cannot be used; the message says what, and how to mend it.
     """
-    sources = Sources(model, data, tuple(siblings))
-    record = measure(checkpoint, sources, protocol=protocol, execution=execution, progress=progress)
+    sources = Sources(model, data, tuple(siblings), trust)
+    record = measure(checkpoint, sources, protocol=protocol, execution=execution)
     return diagnose_record(diagnoser or default_diagnoser(), record)
 
 
@@ -149,26 +156,42 @@ def classification_data(data: DataSet) -> ClassificationData:
 
 
 def _model_spec(opened: Checkpoint, sources: Sources) -> str:
-    spec = sources.model or opened.model_spec
-    if spec is None:
+    if sources.model:
+        return sources.model
+    if opened.model_spec is None:
         raise InputError(
             f"{opened.path} does not say which network it is",
             "",
             f"give it: mdtree diagnose {opened.path} --model package.module:factory --data SPEC "
             "(or save with mdtree.save_checkpoint(path, model, model_spec=..., data_spec=...))",
         )
-    return spec
+    if not sources.trust and parse(opened.model_spec).name not in ARCHITECTURES:
+        raise _untrusted(opened, "build its network", opened.model_spec, "--model")
+    return opened.model_spec
 
 
 def _data_spec(opened: Checkpoint, sources: Sources) -> str:
-    spec = sources.data or opened.data_spec
-    if spec is None:
+    if sources.data:
+        return sources.data
+    if opened.data_spec is None:
         raise InputError(
             f"{opened.path} does not say what it was trained on",
             "",
             f"give it: mdtree diagnose {opened.path} --data npz:FILE.npz (or digits?..., package.module:function)",
         )
-    return spec
+    if not sources.trust and parse(opened.data_spec).name not in BUILT_IN_DATA:
+        raise _untrusted(opened, "load its data", opened.data_spec, "--data")
+    return opened.data_spec
+
+
+def _untrusted(opened: Checkpoint, purpose: str, spec: str, option: str) -> InputError:
+    """A file that names a function to call could name any function: only its owner may say that it is called."""
+    named = str(parse(spec))
+    return InputError(
+        f"{opened.path} names the function {named} to {purpose}; nothing that a checkpoint names is called unasked",
+        "",
+        f"if the file is yours add --trust, or name it yourself: {option} '{named}'",
+    )
 
 
 def _record(

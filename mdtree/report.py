@@ -22,8 +22,6 @@ FLAG_TEXT = {
     "sibling_too_near": "a sibling is nearer than a fresh training could be: is it another seed?",
 }
 
-METRIC_UNITS = {"percent": "%"}
-
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """What `mdtree diagnose` prints."""

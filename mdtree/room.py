@@ -24,12 +24,6 @@ AMBIGUOUS_POINTS = 0.5
 STANDARD_ERRORS = 1.5
 """The constants of the labels. They are part of the definition and are never tuned."""
 
-AXIS_OF = {
-    "temperature_up": "temperature",
-    "temperature_down": "temperature",
-    "model_size": "width",
-    "data": "train_size",
-}
 _AXES = ("width", "train_size", "temperature")
 _NUISANCES = (
     "family",

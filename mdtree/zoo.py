@@ -77,7 +77,6 @@ METRICS = (*ALONE_METRICS[:2], *TEST_METRICS, *ALONE_METRICS[2:], *PAIR_METRICS)
 GAIN_COLUMN = "gain_test_error_percent"
 """Test error (percent) on the half of the test set kept for RFIs and gains; `test_*` metrics never see it."""
 
-SPLITS = ("fit", "held_out")
 RFI_COLUMNS = tuple(f"rfi_{d}_points" for d in DIRECTIONS)
 RFI_ERROR_COLUMNS = tuple(f"rfi_{d}_points_standard_error" for d in DIRECTIONS)
 QUESTIONS = ("temperature", "model_size", "data", "verdict")
@@ -100,7 +99,6 @@ _TEXT = {
     "split",
     *LABEL_COLUMNS,
 }
-_NEEDED = ("cell", "seed", "width", "train_size", "temperature", "label_noise", *ALONE_METRICS[:2])
 
 
 def evidence_metrics(evidence: str) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ _INPUTS = [
                  "digits?train=160, cifar10:DIR, idx:DIR, package.module:function."),
     click.option("--sibling", "siblings", multiple=True, type=click.Path(path_type=Path),
                  help="The same training from another seed (repeatable): enables connectivity and similarity."),
+    click.option("--trust", is_flag=True, help="Call the functions that the checkpoint itself names to build its "
+                 "network and load its data: only for files of your own."),
     click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Samples measured at a time (memory)."),
     click.option("--device", default="cpu", show_default=True, help="Where to measure: cpu, cuda."),
     click.option("--backend", type=click.Choice(["native", "pyhessian"]), default="native", show_default=True,
@@ -82,7 +84,7 @@ def _record(path: Path, inputs: dict[str, Any]) -> Record:
     execution = Execution(device=inputs["device"])
     if inputs["batch_size"] is not None:
         execution = replace(execution, batch_size=inputs["batch_size"])
-    sources = Sources(inputs["model"], inputs["data"], inputs["siblings"])
+    sources = Sources(inputs["model"], inputs["data"], inputs["siblings"], inputs["trust"])
     with progress_bar(path.name) as progress:
         return measure(
             path, sources, protocol=Protocol(backend=inputs["backend"]), execution=execution, progress=progress

@@ -95,6 +95,42 @@ def test_a_recorded_initial_norm_replaces_fresh_instances(tmp_path):
     assert growth.standard_error == 0
 
 
+@pytest.mark.parametrize(
+    ("model_spec", "data_spec", "option"),
+    [
+        ("os:system?command=touch+ran", "digits?train=50", "--model 'os:system"),
+        ("mlp?width=4", "os:system?command=touch+ran", "--data 'os:system"),
+    ],
+)
+def test_nothing_that_a_checkpoint_names_is_called_unasked(tmp_path, monkeypatch, model_spec, data_spec, option):
+    """The manifest of a downloaded file once could name os.system as its network's factory."""
+    monkeypatch.chdir(tmp_path)
+    called = []
+    monkeypatch.setattr("os.system", lambda command: called.append(command))
+    model = build_model("mlp?width=4", num_classes=10, input_shape=(64,))
+    save_checkpoint("theirs.pt", model, model_spec=model_spec, data_spec=data_spec)
+
+    with pytest.raises(InputError, match="names the function os:system") as refused:
+        measure("theirs.pt", protocol=SHORT)
+
+    assert option in str(refused.value)
+    assert "--trust" in str(refused.value)
+    assert not called
+
+
+def test_with_trust_the_checkpoints_own_functions_are_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def net(width):\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(width, 2))\n"
+        "def data():\n    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))\n"
+        "    return x, (x[:, 0] > 0).long()\n"
+    )
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    save_checkpoint("mine.pt", model, model_spec="mine:net?width=3", data_spec="mine:data")
+    assert measure("mine.pt", Sources(trust=True), protocol=SHORT).metrics["parameter_count"].value == 8
+
+
 def test_what_the_landscape_refuses_names_the_checkpoint(tmp_path):
     (tmp_path / "dense.py").write_text(
         "import torch\n"

@@ -229,7 +229,8 @@ def _balanced_probability(counts: Mapping[str, float], totals: Mapping[str, int]
     scale = sum(totals.values()) / len(totals)
     balanced = {f: counts[f] * scale / totals[f] + PSEUDO_COUNT for f in counts}
     total = sum(balanced.values())
-    return {f: value / total for f, value in balanced.items()}
+    # nine digits: the last bits of a sum are not the same in every version of Python
+    return {f: round(value / total, 9) for f, value in balanced.items()}
 
 
 def _rooms(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, float]:

@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from mdtree.advice import advise
+from mdtree.cut_points import format_threshold
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
 from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.files import write_atomically
@@ -118,7 +119,7 @@ def _straddles(
         flags.append(f"straddles:{step.feature}")
         if there != here:
             settle.append(
-                f"{step.feature} is within its error of {step.threshold:.6g}; beyond it the verdict is {there}"
+                f"{step.feature} is within its error of {format_threshold(step.threshold)}; beyond it the verdict is {there}"
             )
     return flags, settle
 

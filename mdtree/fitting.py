@@ -92,7 +92,9 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
     Parameters
     ----------
     frame : pandas.DataFrame
-        A labelled zoo (`mdtree.zoo.read_zoo`); rows of the split `held_out` are not used.
+        A labelled zoo (`mdtree.zoo.read_zoo`). Nothing measured on rows of the split `held_out` is used, nor their
+        labels; their test errors count only where they stand beside a fitted cell on the grid, for what a step from
+        that cell gains (as in its labels).
     name : str
     options : FitOptions
 

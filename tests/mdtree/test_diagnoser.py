@@ -92,7 +92,24 @@ def test_a_missing_metric_goes_both_ways_with_the_zoos_weights():
     by_name = {c.failure: c.probability for c in found.ranking}
     assert by_name["temperature_too_high"] == pytest.approx(0.5 * 0.9 + 0.5 * 0.05)
     assert by_name["temperature_too_low"] == pytest.approx(0.5 * 0.8 + 0.5 * 0.025)
-    assert found.verdict == "undetermined" or by_name["temperature_too_high"] - by_name["temperature_too_low"] >= 0.05
+    assert found.verdict == "temperature_too_high"
+
+
+def test_a_lead_under_the_margin_is_undetermined():
+    small = small_diagnoser()
+    level = dataclasses.replace(
+        leaf_of("healthy", 0.4),
+        probability={**dict.fromkeys(FAILURES, 0.08), "healthy": 0.4, "too_little_data": 0.36},
+    )
+    question = small.tree("verdict", "alone")
+    tree = QuestionTree(question.tree, (level, *question.leaves[1:]))
+    found = diagnose_record(
+        dataclasses.replace(small, trees={"verdict": {"alone": tree}}),
+        record_of(log_weight_growth=0.5, train_error_percent=2.0),
+    )
+    assert found.verdict == "undetermined"
+    assert found.confidence == 0.4
+    assert found.ranking[0].failure == "healthy"
 
 
 def test_an_error_bar_over_a_threshold_is_flagged_and_the_other_side_told():

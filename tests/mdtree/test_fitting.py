@@ -30,7 +30,7 @@ def test_there_is_a_readable_tree_for_every_question_and_evidence(fitted):
         assert {s.feature for s in splits(tree)} <= set(evidence_metrics(evidence))
 
 
-def test_held_out_rows_change_nothing(zoo, fitted):
+def test_what_is_measured_on_held_out_rows_changes_nothing(zoo, fitted):
     poisoned = zoo.copy()
     held = poisoned["split"] == "held_out"
     poisoned.loc[held, "hessian_trace"] = 1e9

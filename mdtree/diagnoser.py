@@ -118,9 +118,8 @@ def _straddles(
         there = _verdict(_mixed(question, walk(question.tree, {**values, step.feature: other}, errors)).probability)[0]
         flags.append(f"straddles:{step.feature}")
         if there != here:
-            settle.append(
-                f"{step.feature} is within its error of {format_threshold(step.threshold)}; beyond it the verdict is {there}"
-            )
+            threshold = format_threshold(step.threshold)
+            settle.append(f"{step.feature} is within its error of {threshold}; beyond it the verdict is {there}")
     return flags, settle
 
 

@@ -109,7 +109,7 @@ def build_zoo(
 
 def _complete_table(table: Path, spec: ZooSpec) -> int:
     frame = read_zoo(table)
-    have = set(zip(frame["cell"], frame["seed"].astype(int), frame["protocol"], strict=True))
+    have = set(zip(frame["cell"], frame["seed"], frame["protocol"], strict=True))
     digest = spec.protocol.digest()
     want = {
         (block.cell(rate), seed, digest)

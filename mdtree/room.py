@@ -47,6 +47,7 @@ class Grid:
     widths, train_sizes, temperatures : numpy.ndarray
         Ascending axis values.
     seeds : numpy.ndarray
+        Ascending; a single NaN in a table of means over seeds.
     error : numpy.ndarray, shape (widths, train_sizes, temperatures, seeds)
         Test error in percent; NaN where there is no such network.
     """
@@ -194,7 +195,7 @@ def label_zoo(frame: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     InputError
-        A block has fewer than three seeds: two must remain when a row's own is set aside.
+        A block has fewer than three seeds: two must remain when a row's own is set aside. Means over seeds have none.
     """
     result = frame.drop(columns=[c for c in (*RFI_COLUMNS, *RFI_ERROR_COLUMNS, *LABEL_COLUMNS) if c in frame])
     filled: dict[str, pd.Series] = {
@@ -202,6 +203,12 @@ def label_zoo(frame: pd.DataFrame) -> pd.DataFrame:
         **{name: pd.Series("censored", index=frame.index, dtype=object) for name in LABEL_COLUMNS},
     }
     for rows, grid in grids(frame):
+        if np.isnan(grid.seeds).any():
+            raise InputError(
+                "the zoo holds means over seeds (the column seed is empty)",
+                "at least 3 seeds per cell",
+                "keep the labels it came with",
+            )
         if len(grid.seeds) < 3:
             raise InputError(
                 f"the zoo has {len(grid.seeds)} seeds per cell", "at least 3", "train more seeds: labels need them"
@@ -244,6 +251,7 @@ def step_gains(frame: pd.DataFrame, factors: Mapping[str, Sequence[float]]) -> d
 
     Between two cells of the axis the mean test error is interpolated linearly in the logarithm of the axis; beyond
     the last cell the last one counts: the grid tells no more, so the gain is then that of the step to its end.
+    Where the grid has one seed per cell, or means over seeds, there are no others: the cell's own test error counts.
 
     Parameters
     ----------
@@ -263,7 +271,7 @@ def step_gains(frame: pd.DataFrame, factors: Mapping[str, Sequence[float]]) -> d
     for rows, grid in grids(frame):
         for (index, place, own), direction in itertools.product(places(rows, grid), DIRECTIONS):
             values, errors = grid.along(direction, place)
-            others = np.delete(errors, own, axis=1).mean(axis=1)
+            others = (np.delete(errors, own, axis=1) if len(grid.seeds) > 1 else errors).mean(axis=1)
             keep = ~np.isnan(others)
             if keep[0] and keep.sum() > 1:
                 distance = np.abs(np.log(values[keep] / values[0]))

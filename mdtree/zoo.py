@@ -1,8 +1,9 @@
 """The zoo table: one row per trained network, its measurements, and what more of each resource would have brought.
 
 A zoo is a plain CSV file. Columns fall into five groups: who the network is (`IDENTITY`), where it stands on the
-grid (`AXES`), what was measured (`METRICS` and their standard errors are not stored, one number each), the rooms for
-improvement (RFI, see `mdtree.room`) and the labels made of them.
+grid (`SETTINGS`), what was measured (`METRICS`, one number each: their standard errors are not stored), the rooms for
+improvement (RFI, see `mdtree.room`) and the labels made of them. In a table of means over seeds a row is a cell and
+`seed` is empty.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ UNLABELLED = ("ambiguous", "censored")
 MEASURED_COLUMNS = (*IDENTITY, *SETTINGS, "split", "diverged", *METRICS, GAIN_COLUMN)
 COLUMNS = (*MEASURED_COLUMNS, *RFI_COLUMNS, *RFI_ERROR_COLUMNS, *LABEL_COLUMNS)
 
-_TEXT = {
+TEXT_COLUMNS = (
     "family",
     "data_set",
     "architecture",
@@ -98,7 +99,8 @@ _TEXT = {
     "protocol",
     "split",
     *LABEL_COLUMNS,
-}
+)
+"""All other columns hold numbers."""
 
 
 def evidence_metrics(evidence: str) -> tuple[str, ...]:
@@ -139,20 +141,20 @@ def read_zoo(path: str | os.PathLike[str], *, labelled: bool = True) -> pd.DataF
     Returns
     -------
     pandas.DataFrame
-        Columns in the schema's order, text columns as strings, all others as floats or integers.
+        The table's columns, text as strings, all others as floats or integers; empty cells are NaN.
 
     Raises
     ------
     InputError
-        The file is missing, no table, lacks columns (all are named) or holds text where a number belongs (the first
-        such cell is named).
+        The file is missing, no table, lacks columns (all are named), holds text where a number belongs (the first
+        such cell is named), names the seeds of a part of a family only, or holds a network twice.
     """
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such file", "a zoo table (CSV)", "make one with `mdtree zoo build`")
     try:
         frame = pd.read_csv(
-            file, dtype={name: str for name in _TEXT}, keep_default_na=False, na_values=[""], low_memory=False
+            file, dtype={name: str for name in TEXT_COLUMNS}, keep_default_na=False, na_values=[""], low_memory=False
         )
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{file} is not a CSV table ({str(error).splitlines()[0]})", "a zoo table") from error
@@ -165,7 +167,7 @@ def read_zoo(path: str | os.PathLike[str], *, labelled: bool = True) -> pd.DataF
     if frame.empty:
         raise InputError(f"{file} holds no rows", "one row per network")
     for name in need:
-        if name not in _TEXT:
+        if name not in TEXT_COLUMNS:
             frame[name] = _numbers(frame[name], name, file)
     _refuse_blanks(frame, file)
     return frame
@@ -181,18 +183,26 @@ def _numbers(column: pd.Series, name: str, file: Path) -> pd.Series:
 
 
 def _refuse_blanks(frame: pd.DataFrame, file: Path) -> None:
-    for name in ("cell", "seed", "width", "train_size", "temperature"):
+    for name in ("cell", "width", "train_size", "temperature"):
         blank = frame[name].isna()
         if blank.any():
             row = int(np.flatnonzero(blank)[0])
             raise InputError(f"{file}, line {row + 2}, column {name}: an empty cell", "a value in every row")
+    means = frame["seed"].isna()
+    # a family of means has no seed at all: where only some are missing, they were lost
+    lost = means & ~means.groupby(frame["family"], dropna=False).transform("all")
+    if lost.any():
+        row = int(np.flatnonzero(lost)[0])
+        raise InputError(
+            f"{file}, line {row + 2}, column seed: an empty cell",
+            "a seed in every row of a family, or in none (a table of means over seeds)",
+        )
     twice = frame.duplicated(["family", "cell", "seed"])
     if twice.any():
         row = int(np.flatnonzero(twice)[0])
-        raise InputError(
-            f"{file}, line {row + 2}: seed {frame['seed'].iloc[row]:g} of cell {frame['cell'].iloc[row]} stands twice",
-            "one row per network",
-        )
+        cell, seed = frame["cell"].iloc[row], frame["seed"].iloc[row]
+        which = f"cell {cell}, a mean over seeds," if means.iloc[row] else f"seed {seed:g} of cell {cell}"
+        raise InputError(f"{file}, line {row + 2}: {which} stands twice", "one row per network")
 
 
 def format_rows(frame: pd.DataFrame, columns: Sequence[str], *, header: bool) -> str:

@@ -157,6 +157,24 @@ def test_two_seeds_are_not_enough():
         label_zoo(frame[frame.seed < 2])
 
 
+def test_means_over_seeds_are_not_labelled():
+    """Their scatter is not known: no standard error, hence no robust label."""
+    means = a_zoo(bowl).query("seed == 0").assign(seed=np.nan)
+    with pytest.raises(InputError, match=r"holds means over seeds .* expected at least 3 seeds per cell"):
+        label_zoo(means)
+
+
+@pytest.mark.parametrize("seed", [np.nan, 7])
+def test_step_gains_of_one_seed_per_cell_are_its_own(seed):
+    """Setting the only seed aside left nothing to take the mean of."""
+    every, one = a_zoo(bowl), a_zoo(bowl).query("seed == 0").assign(seed=seed)
+    factors = dict.fromkeys(DIRECTIONS, (2.0, 10.0))
+    expected, gains = step_gains(every, factors), step_gains(one, factors)
+    for direction in DIRECTIONS:
+        assert np.isfinite(gains[direction]).any()
+        np.testing.assert_allclose(gains[direction], expected[direction][every.seed == 0])
+
+
 def test_questions_about_size_and_data_are_asked_against_the_better_temperature():
     three = np.ones(3)
     answer = labels(

@@ -71,6 +71,7 @@ def test_missing_columns_are_named(zoo, tmp_path):
         ("hessian_trace", "large", "line 9, column hessian_trace: 'large'; expected a number or an empty cell"),
         ("width", "", "line 9, column width: an empty cell"),
         ("seed", 2.0, "line 9: seed 2 of cell .* stands twice"),
+        ("seed", "", "line 9, column seed: an empty cell; expected a seed in every row of a family, or in none"),
     ],
 )
 def test_wrong_cells_are_named(zoo, tmp_path, column, value, message):
@@ -79,6 +80,39 @@ def test_wrong_cells_are_named(zoo, tmp_path, column, value, message):
 
     with pytest.raises(InputError, match=message):
         read_zoo(broken(zoo, tmp_path, change))
+
+
+def means_over_seeds(zoo):
+    """One row per cell, its measurements the means over its seeds, its labels those of its first seed."""
+    rows = zoo.groupby("cell", sort=False)
+    frame = rows.first().assign(**rows.mean(numeric_only=True)).reset_index()
+    return frame.assign(seed=np.nan, sibling_seed=np.nan, optimizer=None)
+
+
+def test_means_over_seeds_leave_the_seed_empty(zoo, tmp_path):
+    means = means_over_seeds(zoo)
+    write_zoo(means, tmp_path / "zoo.csv")
+    again = read_zoo(tmp_path / "zoo.csv")
+    assert len(again) == zoo["cell"].nunique()
+    assert again["seed"].isna().all()
+    assert again["optimizer"].isna().all()
+    assert ",,," in (tmp_path / "zoo.csv").read_text()
+    write_zoo(again, tmp_path / "twice.csv")
+    assert (tmp_path / "twice.csv").read_bytes() == (tmp_path / "zoo.csv").read_bytes()
+
+
+def test_a_family_of_means_may_stand_beside_one_of_networks(zoo, tmp_path):
+    both = pd.concat([zoo, means_over_seeds(zoo).assign(family="means")], ignore_index=True)
+    write_zoo(both, tmp_path / "zoo.csv")
+    assert read_zoo(tmp_path / "zoo.csv")["seed"].isna().sum() == zoo["cell"].nunique()
+
+
+def test_a_mean_stands_once(zoo, tmp_path):
+    means = means_over_seeds(zoo)
+    write_zoo(pd.concat([means, means.iloc[[5]]]), tmp_path / "zoo.csv")
+    line, cell = len(means) + 2, means["cell"][5]
+    with pytest.raises(InputError, match=f"line {line}: cell {cell}, a mean over seeds, stands twice"):
+        read_zoo(tmp_path / "zoo.csv")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,52 @@
-"""The best prefix sum of a sequence that grows by additions at any position, for many sequences at once."""
+"""The best prefix sum of a sequence that grows by additions at any position, for many sequences at once.
+
+`best_prefixes` gives the answer after each of a list of additions. Short sequences are written out as one dense array;
+long ones go through `BestPrefix`, which takes a Python step per addition and level but touches far fewer numbers.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+
+_DENSE_NUMBERS = 2000  # gaps * lanes up to which touching all of them is faster than walking up the tree (measured)
+_DENSE_TOTAL = 4_000_000  # additions * gaps * lanes up to which they are kept: 32 MB an array
+
+
+def best_prefixes(bonus: np.ndarray, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """max over gaps g of bonus[g] + sum of the values at positions < g, before and after each of k additions.
+
+    Parameters
+    ----------
+    bonus : ndarray, shape (n_positions + 1,)
+        A constant per gap, see `BestPrefix`; at least one is finite.
+    positions : ndarray of int, shape (k,)
+        Where each addition is made, in the order of the additions.
+    values : ndarray, shape (k, n_lanes)
+        What it adds to each lane.
+
+    Returns
+    -------
+    ndarray, shape (k + 1, n_lanes)
+    """
+    gaps = np.flatnonzero(np.isfinite(bonus))
+    n_lanes = values.shape[1]
+    history = np.empty((positions.size + 1, n_lanes))
+    numbers = gaps.size * n_lanes
+    if numbers <= _DENSE_NUMBERS and numbers * positions.size <= _DENSE_TOTAL:
+        history[0] = bonus[gaps].max()
+        before = positions[:, None] < gaps
+        sums = np.cumsum(values[:, :, None] * before[:, None, :], axis=0)
+        sums += bonus[gaps]
+        sums.max(axis=2, out=history[1:])
+        return history
+    prefix = BestPrefix(bonus, n_lanes)
+    history[0] = prefix.best
+    for number, position in enumerate(positions.tolist(), start=1):
+        prefix.add(position, values[number - 1])
+        history[number] = prefix.best
+    return history
 
 
 class BestPrefix:

@@ -5,7 +5,8 @@ threshold. It changes only when a threshold passes a training value, so with m d
 has m + 1 choices, its *gaps*. Trying all gaps of three nested questions costs m^3; here it costs m^2 log m:
 
 * the last question on each way down is solved by a tree of prefix sums over its metric (each node keeps the sum of its
-  rows' scores and the best prefix sum within), whose root is the best threshold for the rows added so far;
+  rows' scores and the best prefix sum within), whose root is the best threshold for the rows added so far; while all
+  prefix sums are few, they are simply written out;
 * the question above it is swept: rows are added in the order of its metric, once upwards (for its left branch) and once
   downwards (for its right branch);
 * the first question is carried along as an axis of the arrays: one lane for each of its gaps.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdtree.best_prefix import BestPrefix
+from mdtree.best_prefix import best_prefixes
 from mdtree.cut_points import Midpoint, check_midpoint, cut_point
 from mdtree.errors import InputError
 from mdtree.nodes import Node
@@ -289,21 +290,11 @@ def _swept_split(problem: _Problem, child: ShapeSplit, rank: np.ndarray, m: int,
     assert isinstance(child.left, str)
     assert isinstance(child.right, str)
     gaps = problem.gaps[child.name]
-    prefix = BestPrefix(gaps.bonus, lanes.shape[1])
     if_right = problem.hits[child.right]
     change = problem.hits[child.left] - if_right
-    all_right = np.zeros(lanes.shape[1])
-    table = np.empty((m + 1, lanes.shape[1]))
-    table[0] = prefix.best
-    filled = 0
-    used = lanes.any(axis=1) & ((change != 0) | (if_right != 0))
-    order = np.argsort(rank, kind="stable")
-    for row in order[used[order]]:
-        if rank[row] > filled:
-            table[filled + 1 : rank[row] + 1] = prefix.best + all_right
-            filled = int(rank[row])
-        all_right += if_right[row] * lanes[row]
-        if change[row] != 0:
-            prefix.add(int(gaps.rank[row]), change[row] * lanes[row])
-    table[filled + 1 :] = prefix.best + all_right
-    return table
+    used = np.flatnonzero(lanes.any(axis=1) & ((change != 0) | (if_right != 0)))
+    order = used[np.argsort(rank[used], kind="stable")]
+    members = lanes[order]
+    after = best_prefixes(gaps.bonus, gaps.rank[order], change[order, None] * members)
+    after[1:] += np.cumsum(if_right[order, None] * members, axis=0)
+    return after[np.searchsorted(rank[order], np.arange(m + 1))]

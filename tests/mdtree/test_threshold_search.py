@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from mdtree.best_prefix import BestPrefix
+from mdtree.best_prefix import BestPrefix, best_prefixes
 from mdtree.errors import InputError
 from mdtree.tree import SHAPES, GaussianPrior, Shape, ShapeSplit, fit_thresholds, populated, splits, text, walk
 
@@ -239,6 +239,26 @@ def test_best_prefix_follows_additions(positions):
         values[position] += value
         prefix = np.vstack([np.zeros(2), np.cumsum(values, axis=0)])
         np.testing.assert_allclose(kept.best, (bonus[:, None] + prefix).max(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("dense_numbers", [0, 2000])
+def test_the_best_prefix_after_each_addition_is_told_either_way(monkeypatch, dense_numbers):
+    monkeypatch.setattr("mdtree.best_prefix._DENSE_NUMBERS", dense_numbers)
+    rng = np.random.default_rng(3)
+    bonus = np.array([-math.inf, 0.5, 0.0, -math.inf, 1.0, -2.0])
+    positions, added = rng.integers(5, size=12), rng.normal(size=(12, 3))
+    history = best_prefixes(bonus, positions, added)
+    values = np.zeros((5, 3))
+    for number in range(13):
+        if number:
+            values[positions[number - 1]] += added[number - 1]
+        prefix = np.vstack([np.zeros(3), np.cumsum(values, axis=0)])
+        np.testing.assert_allclose(history[number], (bonus[:, None] + prefix).max(axis=0), atol=1e-12)
+
+
+def test_no_additions_leave_the_best_bonus():
+    nothing = best_prefixes(np.array([0.0, 2.0]), np.zeros(0, dtype=int), np.zeros((0, 4)))
+    np.testing.assert_array_equal(nothing, np.full((1, 4), 2.0))
 
 
 ONE = Shape("one", split("t", "x", "a", "b"))

@@ -64,6 +64,8 @@ class TrainingRows:
         Factor on the weight of each label where impurities are compared and a leaf's label is chosen.
     features, labels : tuple of str
         Names of the columns and of the labels.
+    gains : ndarray, shape (n, n_labels), optional
+        What each answer is worth to each row; without it a row's own label is worth 1 and all others nothing.
     """
 
     X: np.ndarray
@@ -72,6 +74,16 @@ class TrainingRows:
     label_weight: np.ndarray
     features: tuple[str, ...]
     labels: tuple[str, ...]
+    gains: np.ndarray | None = None
+
+    def worth(self, rows: np.ndarray) -> np.ndarray:
+        """Weighted worth of every answer to each of the given rows, shape (len(rows), n_labels)."""
+        weight = self.weight[rows] * self.label_weight[self.codes[rows]]
+        if self.gains is not None:
+            return weight[:, None] * self.gains[rows]
+        worth = np.zeros((len(rows), len(self.labels)))
+        worth[np.arange(len(rows)), self.codes[rows]] = weight
+        return worth
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def grow_refined(data: TrainingRows, rules: GrowthRules, starts: int, seed: int 
         # leaves with equal answers stay apart until the end: refining may yet make them differ
         tree = refine(grow(part, replace(rules, criterion=criterion, merge_leaves=False)), data, rules)
         score = right_weight(tree, data)
-        if score > highest * (1 + _NO_GAIN):
+        if best is None or score > highest + _NO_GAIN * abs(highest):
             best, highest = tree, score
     assert best is not None
     return best
@@ -94,7 +94,7 @@ def refine(node: Node, data: TrainingRows, rules: GrowthRules, *, thresholds_onl
     for _ in range(SWEEPS):
         swept = _populated(_swept(node, data, rules, rows, part, thresholds_only), data, rows, part)
         reached = right_weight(swept, data)
-        if reached <= score * (1 + _NO_GAIN):
+        if reached <= score + _NO_GAIN * abs(score):
             break
         node, score = swept, reached
     node = _populated(node, data, rows, part)
@@ -102,17 +102,20 @@ def refine(node: Node, data: TrainingRows, rules: GrowthRules, *, thresholds_onl
 
 
 def right_weight(node: Node, data: TrainingRows) -> float:
-    """Weight of the training rows that the tree answers rightly, labels weighted as in growth."""
-    weight = data.weight * data.label_weight[data.codes]
-    return float((weight * _right_share(node, data, np.arange(data.codes.size))).sum())
+    """What the tree's answers are worth to the training rows, labels weighted as in growth.
+
+    Without `TrainingRows.gains` this is the weight of the rows answered rightly, else the weighted sum of the gains.
+    """
+    return float(_worth_of_answers(node, data, np.arange(data.codes.size)).sum())
 
 
-def _right_share(node: Node, data: TrainingRows, rows: np.ndarray) -> np.ndarray:
-    """Share of each row that ends in a leaf with its own label: 0 or 1 unless metrics are missing."""
+def _worth_of_answers(node: Node, data: TrainingRows, rows: np.ndarray) -> np.ndarray:
+    """Worth to each row of the answer it gets, shape (len(rows),); missing metrics divide a row between answers."""
     if isinstance(node, Leaf):
-        return (data.codes[rows] == data.labels.index(node.label)).astype(float)
+        return data.worth(rows)[:, data.labels.index(node.label)]
     to_left = left_shares(node, data.X[rows, data.features.index(node.feature)], len(rows))
-    return to_left * _right_share(node.left, data, rows) + (1 - to_left) * _right_share(node.right, data, rows)
+    left, right = _worth_of_answers(node.left, data, rows), _worth_of_answers(node.right, data, rows)
+    return to_left * left + (1 - to_left) * right
 
 
 def _swept(
@@ -124,8 +127,7 @@ def _swept(
     if isinstance(node, Leaf):
         if thresholds_only:
             return node
-        counts = np.bincount(data.codes[rows], data.weight[rows] * part, minlength=len(data.labels))
-        return replace(node, label=data.labels[int(np.argmax(counts * data.label_weight))])
+        return replace(node, label=data.labels[int(np.argmax(part @ data.worth(rows)))])
     to_left = left_shares(node, data.X[rows, data.features.index(node.feature)], len(rows))
     left, right = to_left > 0, to_left < 1
     node = replace(
@@ -133,13 +135,12 @@ def _swept(
         left=_swept(node.left, data, rules, rows[left], (part * to_left)[left], thresholds_only),
         right=_swept(node.right, data, rules, rows[right], (part * (1 - to_left))[right], thresholds_only),
     )
-    weight = data.weight[rows] * data.label_weight[data.codes[rows]] * part
-    if_left = weight * _right_share(node.left, data, rows)
-    if_right = weight * _right_share(node.right, data, rows)
+    if_left = part * _worth_of_answers(node.left, data, rows)
+    if_right = part * _worth_of_answers(node.right, data, rows)
     now = float((to_left * if_left + (1 - to_left) * if_right).sum())
     columns = [data.features.index(node.feature)] if thresholds_only else range(data.X.shape[1])
     found = _best_question(data, rules, rows, columns, if_left, if_right)
-    if found is not None and found[0] > now * (1 + _NO_GAIN):
+    if found is not None and found[0] > now + _NO_GAIN * abs(now):
         return replace(node, feature=data.features[found[1]], threshold=found[2], share_left=found[3])
     return node
 
@@ -156,7 +157,7 @@ def _best_question(
     best: tuple[float, int, float, float] | None = None
     for column in columns:
         found = _best_cut(data.X[rows, column], data.weight[rows], if_left, if_right, rules)
-        if found is not None and (best is None or found[0] > best[0] * (1 + _NO_GAIN)):
+        if found is not None and (best is None or found[0] > best[0] + _NO_GAIN * abs(best[0])):
             best = (found[0], column, found[1], found[2])
     return best
 
@@ -174,9 +175,8 @@ def _best_cut(
     right = if_right[order].sum() + np.cumsum(if_left[order] - if_right[order])[cuts]
     share = np.cumsum(weight[order])[cuts] / weight[order].sum()
     right = right + share * if_left[missing].sum() + (1 - share) * if_right[missing].sum()
-    right = np.maximum(right, 0.0)  # sums of weights; below 0 only by rounding
     # of equally good neighbours the middle one: the cut furthest from being wrong
-    best = np.flatnonzero(right >= right.max() * (1 - _NO_GAIN))
+    best = np.flatnonzero(right >= right.max() - _NO_GAIN * abs(right.max()))
     run = best[: 1 + int(np.argmax(np.append(np.diff(best) != 1, True)))]
     at = int(run[len(run) // 2])
     cut = int(cuts[at])

@@ -20,6 +20,7 @@ import numpy as np
 
 from mdtree.errors import InputError
 from mdtree.nodes import Leaf, Node, Split, numbered
+from mdtree.priors import GaussianPrior
 
 TEMPERATURE = "temperature"
 """Answer of the model-size and data shapes where the other resource is the temperature (the paper's "optimizer")."""
@@ -48,6 +49,8 @@ class ShapeSplit:
         Bounds of the threshold (infinite: none).
     closed : {"left", "right"}
         The side that a value equal to a *given* threshold takes. Fitted thresholds lie between training values.
+    prior : GaussianPrior, optional
+        What is believed of the threshold before any rows are seen (`mdtree.threshold_posterior`).
     """
 
     name: str
@@ -58,6 +61,7 @@ class ShapeSplit:
     low: float = -math.inf
     high: float = math.inf
     closed: Literal["left", "right"] = "left"
+    prior: GaussianPrior | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start) and self.low <= self.start <= self.high):

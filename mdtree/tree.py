@@ -36,6 +36,7 @@ from mdtree.nodes import (
 from mdtree.priors import GaussianPrior, LogDensity
 from mdtree.refinement import grow_refined
 from mdtree.shapes import SHAPES, Shape, ShapeSplit
+from mdtree.threshold_posterior import posterior_thresholds, right_answers
 from mdtree.threshold_search import ThresholdFit, fit_thresholds
 from mdtree.tree_json import from_dict, to_dict
 
@@ -85,7 +86,11 @@ class MDTree(ClassifierMixin, BaseEstimator):
     feature_names : sequence of str, optional
         Names of the columns of an array X. A DataFrame brings its own; if both are given they must agree.
     prior : mapping of str to LogDensity, optional
-        Threshold name -> log-density (`GaussianPrior`), added to the training score of a shape.
+        Threshold name -> log-density (`GaussianPrior`), added to the training score of a shape; with `sharpness` in
+        place of the shape's own priors.
+    sharpness : float, optional
+        Fit the thresholds of a shape not by the best training score but as medians of a tempered posterior of this
+        sharpness (`mdtree.threshold_posterior`): steadier with few rows.
     midpoint : {"geometric", "arithmetic"}
         Where between two training values a threshold is put; geometric only between positive values.
     criterion : {"gini", "entropy"}
@@ -102,10 +107,14 @@ class MDTree(ClassifierMixin, BaseEstimator):
         The tree as data. Its labels are the classes as text, its leaf counts are summed sample weights.
     classes_ : ndarray
         Labels of y, and the answers of the shape; sorted.
+    answers_by_leaf_ : bool
+        Whether `predict` gives the leaf's answer rather than its most probable label.
     features_ : tuple of str
         The names used in `tree_`: the columns of X, `feature_names`, or x0, x1, ...
     thresholds_ : dict of str to float
         Fitted thresholds by name; empty for a grown tree.
+    threshold_intervals_, identified_ : dict
+        With `sharpness`: 90 % interval of each threshold, and whether the rows narrowed its prior.
     class_weight_ : ndarray, shape (n_classes,)
         The factors that `class_weight` stands for.
     n_features_in_, feature_names_in_
@@ -130,6 +139,7 @@ class MDTree(ClassifierMixin, BaseEstimator):
         criterion: Criterion = "gini",
         merge_leaves: bool = True,
         starts: int = 0,
+        sharpness: float | None = None,
     ) -> None:
         self.shape = shape
         self.max_depth = max_depth
@@ -142,8 +152,11 @@ class MDTree(ClassifierMixin, BaseEstimator):
         self.criterion = criterion
         self.merge_leaves = merge_leaves
         self.starts = starts
+        self.sharpness = sharpness
 
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> MDTree:
+    def fit(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None = None, gains: Mapping[Any, ArrayLike] | None = None
+    ) -> MDTree:
         """Fit the tree.
 
         Parameters
@@ -154,6 +167,10 @@ class MDTree(ClassifierMixin, BaseEstimator):
             Labels.
         sample_weight : array, shape (n_samples,), optional
             Weights >= 0; rows of weight 0 count as absent.
+        gains : mapping of label to array, shape (n_samples,), optional
+            What each answer is worth to each row, 0 for a label that is not named. A grown tree is then refined for
+            the highest weighted sum of gains instead of right answers, and `predict` gives the answer of the leaf
+            (a policy tree). Needs `starts` of 1 or more.
 
         Returns
         -------
@@ -166,13 +183,14 @@ class MDTree(ClassifierMixin, BaseEstimator):
             A parameter or the names do not fit, weights are negative or all zero.
         """
         shape = _shape(self.shape)
-        if shape is None and self.prior:
-            raise InputError("a prior without a shape", "a shape whose thresholds it names")
+        if shape is None and (self.prior or self.sharpness is not None):
+            raise InputError("a prior without a shape, or a sharpness", "a shape whose thresholds it is about")
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         weight = _weights(sample_weight, len(y))
-        X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
+        counted = weight > 0
+        X, y, weight = X[counted], y[counted], weight[counted]
         self.features_ = self._names()
         self.classes_, codes = _classes(y, shape)
         names = tuple(str(name) for name in self.classes_)
@@ -180,11 +198,15 @@ class MDTree(ClassifierMixin, BaseEstimator):
             raise InputError(f"the labels {names}", "labels that differ as text")
         self.class_weight_ = _class_factors(self.class_weight, self.classes_, codes, weight)
         self.thresholds_: dict[str, float] = {}
+        worth = _gains(gains, self.classes_, counted)
+        self.answers_by_leaf_ = shape is not None or worth is not None
+        if worth is not None and (shape is not None or not self.starts):
+            raise InputError("gains for a tree that is not refined", "a grown tree with starts of 1 or more")
         if shape is None:
             rules = GrowthRules(
                 self.max_depth, self.max_leaves, self.min_samples_leaf, self.midpoint, self.criterion, self.merge_leaves
             )
-            rows = TrainingRows(X, codes, weight, self.class_weight_, self.features_, names)
+            rows = TrainingRows(X, codes, weight, self.class_weight_, self.features_, names, worth)
             self.tree_ = grow_refined(rows, rules, self.starts) if self.starts else grow(rows, rules)
         else:
             self._fit_shape(shape, X, [names[code] for code in codes], weight * self.class_weight_[codes], weight)
@@ -201,9 +223,15 @@ class MDTree(ClassifierMixin, BaseEstimator):
                 f"the metrics of shape {shape.name}",
                 "pass a DataFrame with these columns, or feature_names",
             )
-        fit = fit_thresholds(shape, columns, labels, objective_weight, prior=self.prior, midpoint=self.midpoint)
-        self.thresholds_ = dict(fit.thresholds)
-        self.tree_ = populated(fit.tree, columns, labels, weight)
+        if self.sharpness is None:
+            fit = fit_thresholds(shape, columns, labels, objective_weight, prior=self.prior, midpoint=self.midpoint)
+            self.thresholds_, tree = dict(fit.thresholds), fit.tree
+        else:
+            worth = right_answers(labels, objective_weight, shape.labels())
+            found = posterior_thresholds(shape, columns, worth, sharpness=self.sharpness, prior=_gaussian(self.prior))
+            self.thresholds_, tree = dict(found.thresholds), found.tree
+            self.threshold_intervals_, self.identified_ = dict(found.intervals), dict(found.identified)
+        self.tree_ = populated(tree, columns, labels, weight)
 
     def _names(self) -> tuple[str, ...]:
         given = None if self.feature_names is None else tuple(str(name) for name in self.feature_names)
@@ -236,16 +264,16 @@ class MDTree(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Label of each row.
 
-        A grown tree gives the label of largest `predict_proba`. A shape gives the label of the leaf, by summed weight
-        if missing metrics lead to several: its answers are part of the shape and hold even where the training rows
-        say otherwise.
+        A grown tree gives the label of largest `predict_proba`. A shape or a policy tree (fitted on gains) gives the
+        label of the leaf, by summed weight if missing metrics lead to several: its answers hold even where most of
+        the training rows there have another label.
 
         Returns
         -------
         ndarray, shape (n_samples,)
         """
         reached = self._reached(X)
-        votes = self._shares() if _shape(self.shape) is None else self._answers()
+        votes = self._answers() if self.answers_by_leaf_ else self._shares()
         return self.classes_[np.argmax(reached @ votes, axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -285,6 +313,14 @@ def _shape(shape: Shape | str | None) -> Shape | None:
     return SHAPES[shape]
 
 
+def _gaussian(prior: Mapping[str, LogDensity] | None) -> dict[str, GaussianPrior] | None:
+    """The priors, if the posterior can use them: it needs their distribution, not only a density."""
+    given = dict(prior or {})
+    if any(not isinstance(density, GaussianPrior) for density in given.values()):
+        raise InputError(f"priors for {', '.join(given)} with sharpness", "every one a GaussianPrior")
+    return {name: density for name, density in given.items() if isinstance(density, GaussianPrior)} or None
+
+
 def _weights(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
     if sample_weight is None:
         return np.ones(n)
@@ -298,6 +334,20 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
     if not np.any(weight > 0):
         raise InputError("every sample_weight is zero", "some weight above 0")
     return weight
+
+
+def _gains(gains: Mapping[Any, ArrayLike] | None, classes: np.ndarray, counted: np.ndarray) -> np.ndarray | None:
+    """Gains as an array (counted rows, classes)."""
+    if gains is None:
+        return None
+    unknown = sorted(str(label) for label in set(gains) - set(classes.tolist()))
+    columns = [np.asarray(gains.get(label, np.zeros(counted.size)), dtype=float) for label in classes]
+    if unknown or any(c.shape != counted.shape for c in columns) or not np.all(np.isfinite(columns)):
+        raise InputError(
+            f"gains for {', '.join(map(str, gains))}",
+            f"labels of y, each with one finite number for every one of {counted.size} rows",
+        )
+    return np.stack(columns, axis=1)[counted]
 
 
 def _classes(y: np.ndarray, shape: Shape | None) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ class _LazyGroup(click.Group):
         "zoo": ("mdtree.cli.zoo", "zoo_group"),
         "train": ("mdtree.cli.deciding", "train_command"),
         "evaluate": ("mdtree.cli.deciding", "evaluate_command"),
+        "benchmark": ("mdtree.cli.benchmark", "benchmark_group"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

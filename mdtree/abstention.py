@@ -1,8 +1,8 @@
 """When to answer: the probability that a tree is right about a row, and what is gained by answering fewer rows.
 
-A row close to a threshold is the one a tree errs on. How close is told in spreads of the threshold's prior, the
-smallest over the questions on the row's way; how probable a right answer is at that distance is learnt in each leaf by
-isotonic regression, from rows whose tree was fitted without their part of the grid.
+A row close to another answer is the one a tree errs on. How close is told in spreads of the thresholds' priors; how
+probable a right answer is at that distance is learnt in each leaf by isotonic regression, from rows whose tree was
+fitted without their part of the grid.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ from sklearn.isotonic import IsotonicRegression
 
 from mdtree.benchmark_cases import clear_rows
 from mdtree.chosen_shapes import chosen_shapes
+from mdtree.default_procedure import fit_shape
 from mdtree.nodes import Leaf, Node, leaf_weights, leaves
 from mdtree.priors import GaussianPrior
 from mdtree.shapes import Shape, ShapeSplit
-from mdtree.threshold_posterior import SHARPNESS
 from mdtree.transfer import largest_cause
-from mdtree.tree import MDTree
 
 TARGET = 0.98
 """Share of right answers that the abstention is tuned for on the fitted collection. Above the 95 % it is for: another
@@ -65,22 +64,35 @@ class Calibrated:
 
 
 def distances(tree: Node, shape: Shape, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    """Smallest distance of every row from a threshold on its way, in spreads of the threshold's prior."""
-    nearest = np.full(n, np.inf)
+    """How far every row is from another answer: the least that all its metrics would have to move at once.
 
-    def visit(node: Node, question: ShapeSplit | str, rows: np.ndarray) -> None:
-        if isinstance(node, Leaf) or isinstance(question, str):
-            return
+    A metric moves in spreads of its threshold's prior. Crossing a threshold behind which the same answer waits counts
+    for nothing by itself.
+    """
+
+    def visit(node: Node, question: ShapeSplit | str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The answer of each row and, per answer, the least move that brings it there (0 for its own)."""
+        if isinstance(node, Leaf):
+            return np.full(n, node.label, dtype=object), {node.label: np.zeros(n)}
+        assert isinstance(question, ShapeSplit)
         assert question.prior is not None
         values = columns[node.feature]
-        away = np.abs(_on_scale(values, question.prior) - _on_scale(np.array([node.threshold]), question.prior))
-        nearest[rows] = np.minimum(nearest[rows], (away / question.prior.spread)[rows])
-        left = values <= node.threshold
-        visit(node.left, question.left, rows & left)
-        visit(node.right, question.right, rows & ~left)
+        threshold = _on_scale(np.array([node.threshold]), question.prior)
+        away = np.abs(_on_scale(values, question.prior) - threshold) / question.prior.spread
+        is_left = values <= node.threshold
+        (own_left, left), (own_right, right) = visit(node.left, question.left), visit(node.right, question.right)
+        moves = {}
+        for label in dict.fromkeys((*left, *right)):
+            by_left = np.where(is_left, 0.0, away) if label in left else np.full(n, np.inf)
+            by_right = np.where(is_left, away, 0.0) if label in right else np.full(n, np.inf)
+            moves[label] = np.minimum(
+                np.maximum(by_left, left.get(label, np.inf)), np.maximum(by_right, right.get(label, np.inf))
+            )
+        return np.where(is_left, own_left, own_right), moves
 
-    visit(tree, shape.root, np.ones(n, dtype=bool))
-    return nearest
+    own, moves = visit(tree, shape.root)
+    others = [np.where(own == label, np.inf, move) for label, move in moves.items()]
+    return np.asarray(np.min(others, axis=0), dtype=float)
 
 
 def _on_scale(values: np.ndarray, prior: GaussianPrior) -> np.ndarray:
@@ -121,8 +133,7 @@ def calibrate(shape: Shape, rows: pd.DataFrame, labels: np.ndarray, parts: np.nd
 
 def fitted_tree(shape: Shape, rows: pd.DataFrame, labels: np.ndarray) -> Node:
     """The shape at the thresholds these rows say, as the default procedure fits it."""
-    tree = MDTree(shape=shape, sharpness=SHARPNESS, class_weight="balanced").fit(rows[list(shape.features())], labels)
-    return tree.tree_
+    return fit_shape(shape, rows, labels).tree_
 
 
 def _curve(distance: np.ndarray, right: np.ndarray, inside: np.ndarray) -> IsotonicRegression:

@@ -14,10 +14,10 @@ from sklearn.ensemble import ExtraTreesClassifier
 from mdtree.authors_fit import fit_as_published
 from mdtree.baselines import baseline_predictions
 from mdtree.chosen_shapes import chosen_shapes
+from mdtree.default_procedure import fit_shape
 from mdtree.errors import InputError
 from mdtree.nodes import Node, leaf_weights, leaves, splits
 from mdtree.shapes import SHAPES, Shape
-from mdtree.threshold_posterior import SHARPNESS
 from mdtree.tree import MDTree
 
 Method = Callable[[str, pd.DataFrame, pd.DataFrame], np.ndarray]
@@ -75,13 +75,9 @@ def exact(question: str, training: pd.DataFrame, test: pd.DataFrame) -> np.ndarr
 def posterior(question: str, training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     """The default: the shape chosen for the question on the clean collection, thresholds from the training rows alone.
 
-    The medians of a tempered posterior with weak priors (`mdtree.threshold_posterior`), labels weighted to count alike.
-    Shape, priors and sharpness are the same in every case and draw.
+    See `mdtree.default_procedure`. Shape, priors and sharpness are the same in every case and draw.
     """
-    shape = chosen_shapes()[question]
-    tree = MDTree(shape=shape, sharpness=SHARPNESS, class_weight="balanced")
-    columns = pd.DataFrame({name: _column(training, name) for name in shape.features()})
-    return tree_answers(tree.fit(columns, _labels(training, question)).tree_, test)
+    return tree_answers(fit_shape(chosen_shapes()[question], training, _labels(training, question)).tree_, test)
 
 
 def zero_shot(question: str, training: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:

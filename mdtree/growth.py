@@ -19,7 +19,7 @@ from mdtree.errors import InputError
 from mdtree.nodes import Leaf, Node, Split, numbered
 from mdtree.tree_json import DEPTH_LIMIT
 
-Criterion = Literal["gini", "entropy"]
+Criterion = Literal["gini", "entropy", "worth"]
 
 _NO_GAIN = 1e-6  # an impurity decrease below this share of a node's weight is no reason for a question
 
@@ -196,19 +196,21 @@ def _best_cut(data: TrainingRows, rules: GrowthRules, node: _Growing, column: in
     if not cuts.size:
         return None
     rows = node.rows[order]
-    weight = data.weight[rows] * part
-    by_label = np.zeros((rows.size, len(data.labels)))
-    by_label[np.arange(rows.size), data.codes[rows]] = weight
-    left = np.cumsum(by_label, axis=0)
-    scaled = left * data.label_weight
+    weight = np.cumsum(data.weight[rows] * part)
+    if rules.criterion == "worth":
+        scaled = np.cumsum(data.worth(rows) * part[:, None], axis=0)
+    else:
+        by_label = np.zeros((rows.size, len(data.labels)))
+        by_label[np.arange(rows.size), data.codes[rows]] = data.weight[rows] * part
+        scaled = np.cumsum(by_label, axis=0) * data.label_weight
     purity = _CRITERIA[rules.criterion]
     gain = purity(scaled[cuts]) + purity(scaled[-1] - scaled[cuts]) - purity(scaled[-1:])
     highest = float(gain.max())
-    if highest <= _NO_GAIN * float(scaled[-1].sum()):
+    if highest <= _NO_GAIN * float(np.abs(scaled[-1]).sum()):
         return None
     cut = int(cuts[np.flatnonzero(gain >= highest * (1 - 1e-9))[0]])
     threshold = cut_point(float(values[cut]), float(values[cut + 1]), rules.midpoint)
-    share = float(left[cut].sum() / left[-1].sum())
+    share = float(weight[cut] / weight[-1])
     return _Question(highest, column, threshold, min(1.0, share))
 
 
@@ -226,4 +228,13 @@ def _entropy_purity(weights: np.ndarray) -> np.ndarray:
     return (weights * np.log(shares)).sum(axis=1)
 
 
-_CRITERIA: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gini": _gini_purity, "entropy": _entropy_purity}
+def _worth_of_the_best(worth: np.ndarray) -> np.ndarray:
+    """Worth of the answer that is worth most, shape (n,) from (n, n_labels)."""
+    return np.asarray(worth.max(axis=1))
+
+
+_CRITERIA: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "gini": _gini_purity,
+    "entropy": _entropy_purity,
+    "worth": _worth_of_the_best,
+}

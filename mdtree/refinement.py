@@ -5,7 +5,7 @@ Tavallali, "Alternating optimization of decision trees", NeurIPS 2018) then visi
 nodes fixed, a row matters to a node only if exactly one of its two branches answers it rightly, and the question that
 sends most weight the right way is found exactly, over all metrics and thresholds, by sums over sorted rows. Every
 sweep raises the weighted number of right answers or ends the search. The result depends on the start, so several
-starts are grown, on seeded subsets of the metrics and by both impurities, and the best tree is kept.
+starts are grown, on seeded subsets of the metrics and by several criteria, and the best tree is kept.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def grow_refined(data: TrainingRows, rules: GrowthRules, starts: int, seed: int 
     ----------
     data : TrainingRows
     rules : GrowthRules
-        Its `criterion` grows the first start; all others alternate between both.
+        Its `criterion` grows the first start; all others alternate between the impurities (and, with gains, the worth
+        of the best answers).
     starts : int
         Trees to grow and refine; the first sees all metrics.
     seed : int
@@ -65,9 +66,11 @@ def _starts(data: TrainingRows, rules: GrowthRules, starts: int, seed: int) -> I
     generator = np.random.default_rng(seed)
     count = data.X.shape[1]
     yield np.arange(count), rules.criterion
+    # where gains differ from labels, impurity alone may never see what a question is worth
+    kinds: tuple[Criterion, ...] = ("entropy", "gini") if data.gains is None else ("worth", "gini", "entropy")
     for number in range(1, starts):
         size = max(1, round(SUBSET_SHARE * count))
-        criterion: Criterion = "gini" if number % 2 else "entropy"
+        criterion = kinds[number % len(kinds)]
         yield np.sort(generator.choice(count, size, replace=False)), criterion
 
 

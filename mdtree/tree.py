@@ -93,8 +93,8 @@ class MDTree(ClassifierMixin, BaseEstimator):
         sharpness (`mdtree.threshold_posterior`): steadier with few rows.
     midpoint : {"geometric", "arithmetic"}
         Where between two training values a threshold is put; geometric only between positive values.
-    criterion : {"gini", "entropy"}
-        Impurity by which a grown tree chooses its questions.
+    criterion : {"gini", "entropy", "worth"}
+        Impurity by which a grown tree chooses its questions; with `gains` always "worth", that of the best answers.
     merge_leaves : bool
         Whether neighbouring leaves of a grown tree with the same label become one.
     starts : int
@@ -203,8 +203,9 @@ class MDTree(ClassifierMixin, BaseEstimator):
         if worth is not None and (shape is not None or not self.starts):
             raise InputError("gains for a tree that is not refined", "a grown tree with starts of 1 or more")
         if shape is None:
+            criterion = self.criterion if worth is None else "worth"
             rules = GrowthRules(
-                self.max_depth, self.max_leaves, self.min_samples_leaf, self.midpoint, self.criterion, self.merge_leaves
+                self.max_depth, self.max_leaves, self.min_samples_leaf, self.midpoint, criterion, self.merge_leaves
             )
             rows = TrainingRows(X, codes, weight, self.class_weight_, self.features_, names, worth)
             self.tree_ = grow_refined(rows, rules, self.starts) if self.starts else grow(rows, rules)

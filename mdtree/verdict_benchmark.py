@@ -15,15 +15,18 @@ from sklearn.tree import DecisionTreeClassifier
 
 from mdtree.benchmark_methods import tree_answers
 from mdtree.chosen_shapes import chosen_shapes
+from mdtree.default_procedure import fit_shape
+from mdtree.label_noise import beside_label_noise
 from mdtree.refinement import STARTS
 from mdtree.scoring import score
-from mdtree.threshold_posterior import SHARPNESS
 from mdtree.transfer import cause_gains, largest_cause, off_grid
 from mdtree.tree import MDTree
 from mdtree.zoo import EVIDENCE, evidence_metrics
 
 HYPERPARAMETERS = ("width", "train_size", "batch_size")
 HYPERPARAMETER_DEPTH = 6
+LEAST_ROWS = 10
+"""Rows on either side of a question of a grown tree."""
 VALIDATION = ("train_error_percent", "train_loss", "test_error_percent", "test_loss")
 
 Fitter = Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]
@@ -80,11 +83,9 @@ def validation_verdict(training: pd.DataFrame, asked: pd.DataFrame) -> np.ndarra
 
 def _travelling(evidence: str) -> Fitter:
     shape = chosen_shapes()[f"verdict_{evidence}"]
-    metrics = list(shape.features())
 
     def fit(training: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
-        tree = MDTree(shape=shape, sharpness=SHARPNESS, class_weight="balanced")
-        return tree_answers(tree.fit(training[metrics], largest_cause(training)).tree_, asked)
+        return tree_answers(fit_shape(shape, training, largest_cause(training)).tree_, asked)
 
     return fit
 
@@ -92,11 +93,14 @@ def _travelling(evidence: str) -> Fitter:
 def _grown(evidence: str, *, for_gains: bool) -> Fitter:
     def fit(training: pd.DataFrame, asked: pd.DataFrame) -> np.ndarray:
         metrics = [m for m in evidence_metrics(evidence) if m in training and training[m].notna().all()]
+        if for_gains:
+            training = beside_label_noise(training)
         labels = largest_cause(training)
         gains: Mapping[str, np.ndarray] | None = None
         if for_gains:
             gains = {cause: values for cause, values in cause_gains(training).items() if cause in set(labels)}
-        tree = MDTree(class_weight=None if for_gains else "balanced", min_samples_leaf=10, starts=STARTS)
+        least = LEAST_ROWS * (2 if for_gains else 1)  # every row stands twice
+        tree = MDTree(class_weight=None if for_gains else "balanced", min_samples_leaf=least, starts=STARTS)
         return np.asarray(tree.fit(training[metrics], labels, gains=gains).predict(asked[metrics])).astype(str)
 
     return fit

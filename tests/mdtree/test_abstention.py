@@ -18,11 +18,18 @@ SHAPE = Shape(
 )
 
 
-def test_the_distance_is_to_the_nearest_threshold_on_the_way():
+def test_the_distance_is_to_the_nearest_other_answer():
     tree = Split("x", 1.0, Leaf("low"), Split("y", math.e, Leaf("low"), Leaf("high")))
-    columns = {"x": np.array([-3.0, 2.0, 9.0]), "y": np.array([math.e, math.e**2, 1.0])}
-    # left at once: |-3 - 1| / 2; then min(|2 - 1| / 2, |2 - 1| / 0.5); then min(|9 - 1| / 2, |0 - 1| / 0.5)
-    assert distances(tree, SHAPE, columns, 3) == pytest.approx([2.0, 0.5, 2.0])
+    columns = {"x": np.array([-3.0, 2.0, 9.0, 1.2]), "y": np.array([math.e**3, math.e**2, 1.0, 1.0])}
+    # low, high behind x alone: |-3 - 1| / 2. high, low by x or by y: min(|2 - 1| / 2, |2 - 1| / 0.5).
+    # low, high behind y: |0 - 1| / 0.5. low and close to x, but behind it waits the same answer: y again.
+    assert distances(tree, SHAPE, columns, 4) == pytest.approx([2.0, 0.5, 2.0, 2.0])
+
+
+def test_to_reach_another_answer_all_its_questions_must_be_met():
+    tree = Split("x", 1.0, Leaf("low"), Split("y", math.e, Leaf("low"), Leaf("high")))
+    columns = {"x": np.array([0.0]), "y": np.array([math.exp(-1.0)])}
+    assert distances(tree, SHAPE, columns, 1) == pytest.approx([4.0])  # x by 0.5 and y by 4 at once
 
 
 def noisy_table(seed, n=3000):

@@ -110,14 +110,22 @@ def test_more_starts_are_never_worse_and_equal_seeds_give_equal_trees():
 
 
 def test_gains_are_followed_where_they_disagree_with_the_labels():
-    """Nine rows are right by a little, one is wrong by much: the label says a, the gains say b."""
-    data = rows_of([[float(x)] for x in range(20)], ["a"] * 9 + ["b"] + ["b"] * 10)
+    """Rows 5 to 8 are labelled a, but b is worth more to them."""
+    data = rows_of([[float(x)] for x in range(20)], ["a"] * 9 + ["b"] * 11)
     gains = np.zeros((20, 2))
     gains[:9, 0], gains[9:, 1] = 0.1, 1.0
-    gains[5:9, 1] = 0.5  # what is labelled a here gains more from b
+    gains[5:9, 1] = 0.5
+    valued = dataclasses.replace(data, gains=gains)
     rules = GrowthRules(max_depth=1, max_leaves=2, min_samples_leaf=1)
-    by_label = grow_refined(data, rules, starts=2)
-    by_gain = grow_refined(dataclasses.replace(data, gains=gains), rules, starts=2)
-    assert 8 < by_label.threshold < 9
+    assert 8 < grow_refined(data, rules, starts=2).threshold < 9
+    by_gain = grow_refined(valued, dataclasses.replace(rules, criterion="worth"), starts=2)
     assert 4 < by_gain.threshold < 5
-    assert right_weight(by_gain, dataclasses.replace(data, gains=gains)) == pytest.approx(0.5 + 2.0 + 11.0)
+    assert right_weight(by_gain, valued) == pytest.approx(5 * 0.1 + 4 * 0.5 + 11 * 1.0)
+
+
+def test_a_leaf_gives_the_answer_that_is_worth_most_even_if_no_row_has_it_as_label():
+    data = rows_of([[0.0], [1.0], [2.0], [3.0]], ["a", "a", "c", "b"])
+    gains = np.array([[1.0, 3.0, 0.0], [1.0, 3.0, 0.0], [0.0, 0.0, 5.0], [0.0, 0.0, 4.0]])
+    tree = Split("m0", 1.5, Leaf("a", {}, 0), Leaf("b", {}, 1))
+    refined = refine(tree, dataclasses.replace(data, gains=gains), GrowthRules(min_samples_leaf=1))
+    assert [leaf.label for leaf in leaves(refined)] == ["b", "c"]

@@ -30,8 +30,15 @@ zoo: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/decision_path.py
 
+# the two parts on the public table need its folder: make bench TABLE=folder
 bench: $(STAMP)
 	$(BIN)/python benchmarks/zoo_build.py
+	$(BIN)/python benchmarks/label_noise.py
+	$(BIN)/python benchmarks/digits_procedure.py
+ifdef TABLE
+	$(BIN)/python benchmarks/exact_fit.py $(TABLE)/dataframe_normal_public.csv
+	$(BIN)/mdtree benchmark modeldiagnosis $(TABLE) --figures docs
+endif
 
 clean:
 	rm -rf $(VENV)

@@ -1,7 +1,7 @@
 """When to answer: the probability that a tree is right about a row, and what is gained by answering fewer rows.
 
 A row close to another answer is the one a tree errs on. How close is told in spreads of the thresholds' priors; how
-probable a right answer is at that distance is learnt in each leaf by isotonic regression, from rows whose tree was
+probable a right answer is at that distance is learnt in each leaf by logistic regression, from rows whose tree was
 fitted without their part of the grid.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from scipy.stats import beta
-from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from mdtree.benchmark_cases import clear_rows
 from mdtree.chosen_shapes import chosen_shapes
@@ -42,25 +43,22 @@ class Calibrated:
     tree : Split or Leaf
     shape : Shape
         Its priors give the units of distance.
-    curves : tuple of IsotonicRegression
-        One per leaf.
+    curves : tuple of (slope, offset)
+        Of each leaf: log-odds of a right answer = offset + slope * ln(1 + distance), slope >= 0.
     answer_from : float
         Probability from which on it answers.
     """
 
     tree: Node
     shape: Shape
-    curves: tuple[IsotonicRegression, ...]
+    curves: tuple[tuple[float, float], ...]
     answer_from: float
 
     def answers(self, columns: Mapping[str, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Label, leaf number and probability of being right, of every row."""
         leaf = np.argmax(leaf_weights(self.tree, columns, n), axis=1)
         distance = distances(self.tree, self.shape, columns, n)
-        probability = np.empty(n)
-        for number, curve in enumerate(self.curves):
-            probability[leaf == number] = curve.predict(distance[leaf == number]) if np.any(leaf == number) else 0.0
-        return np.array([end.label for end in leaves(self.tree)])[leaf], leaf, probability
+        return np.array([end.label for end in leaves(self.tree)])[leaf], leaf, _probability(self.curves, leaf, distance)
 
 
 def distances(tree: Node, shape: Shape, columns: Mapping[str, np.ndarray], n: int) -> np.ndarray:
@@ -124,7 +122,7 @@ def calibrate(shape: Shape, rows: pd.DataFrame, labels: np.ndarray, parts: np.nd
         right[held] = np.array([end.label for end in leaves(tree)])[leaf[held]] == labels[held]
         distance[held] = distances(tree, shape, inside, int(held.sum()))
     curves = tuple(_curve(distance, right, leaf == number) for number in range(len(shape.splits()) + 1))
-    probability = np.array([curves[k].predict([d])[0] for k, d in zip(leaf, distance, strict=True)])
+    probability = _probability(curves, leaf, distance)
     order = np.sort(np.unique(probability))
     kept = [right[probability >= p].mean() for p in order]
     reached = [float(p) for p, share in zip(order, kept, strict=True) if share >= target]
@@ -136,11 +134,28 @@ def fitted_tree(shape: Shape, rows: pd.DataFrame, labels: np.ndarray) -> Node:
     return fit_shape(shape, rows, labels).tree_
 
 
-def _curve(distance: np.ndarray, right: np.ndarray, inside: np.ndarray) -> IsotonicRegression:
-    """Probability of a right answer by distance, from the rows of one leaf (of all where a leaf has none)."""
-    inside = inside if inside.any() else np.ones_like(inside)
-    curve = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    return curve.fit(np.minimum(distance[inside], 1e6), right[inside].astype(float))
+def _curve(distance: np.ndarray, right: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of one leaf, from its rows (from all where all of its own are right, or wrong, or it has none).
+
+    A slope below 0 says nothing but chance; then the leaf has one probability.
+    """
+    if len(set(right[inside].tolist())) < 2:
+        inside = np.ones_like(inside)
+    if len(set(right.tolist())) < 2:
+        return 0.0, _FAR if right.all() else -_FAR
+    x, y = np.log1p(np.minimum(distance[inside], _FAR)), right[inside]
+    fit = LogisticRegression(C=np.inf).fit(x[:, None], y)
+    if fit.coef_[0, 0] >= 0:
+        return float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    return 0.0, float(np.log(y.mean() / (1 - y.mean())))
+
+
+_FAR = 1e6  # spreads, or log-odds, beyond which nothing changes
+
+
+def _probability(curves: Sequence[tuple[float, float]], leaf: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    slope, offset = np.array(curves).T
+    return np.asarray(expit(offset[leaf] + slope[leaf] * np.log1p(np.minimum(distance, _FAR))))
 
 
 def abstention_report(clean: pd.DataFrame, noisy: pd.DataFrame) -> dict[str, Any]:

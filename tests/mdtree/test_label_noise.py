@@ -33,8 +33,17 @@ def test_a_network_that_fails_fails_on_the_wrong_labels_too():
     assert noisy["hessian_trace"] == 200.0
 
 
-def test_a_network_that_interpolates_learns_them():
-    pd.testing.assert_series_equal(with_label_noise(ROWS).loc[0], ROWS.loc[0])
+def test_a_network_that_interpolates_learns_them_in_a_sharper_minimum():
+    changed, before = with_label_noise(ROWS).loc[0], ROWS.loc[0]
+    assert changed["hessian_trace"] == pytest.approx(20.0)
+    assert changed["train_loss"] == pytest.approx(0.002)
+    same = before.index.difference(["hessian_trace", "train_loss"])
+    pd.testing.assert_series_equal(changed[same], before[same])
+
+
+def test_twice_the_wrong_labels_sharpen_twice_over():
+    assert with_label_noise(ROWS, share=0.2).loc[0, "hessian_trace"] == pytest.approx(40.0)
+    pd.testing.assert_frame_equal(with_label_noise(ROWS, share=0.0), ROWS)
 
 
 def test_at_chance_more_wrong_labels_change_no_error():
@@ -43,7 +52,7 @@ def test_at_chance_more_wrong_labels_change_no_error():
 
 
 def test_metrics_that_were_not_measured_stay_away():
-    alone = ROWS[["train_error_percent", "hessian_trace"]]
+    alone = ROWS[["train_error_percent", "train_error_over_chance"]]
     assert list(with_label_noise(alone)) == list(alone)
     pd.testing.assert_frame_equal(with_label_noise(ROWS[["cka"]]), ROWS[["cka"]])
 

@@ -239,6 +239,9 @@ def reliability(probability: np.ndarray, right: np.ndarray, bins: Sequence[float
 
 
 def interval_of_share(hits: int, n: int) -> tuple[float, float]:
-    """Jeffreys interval of a share: quantiles of Beta(hits + 1/2, misses + 1/2)."""
-    tail = (1 - LEVEL) / 2
-    return tuple(float(q) for q in beta.ppf([tail, 1 - tail], hits + 0.5, n - hits + 0.5))  # type: ignore[return-value]
+    """Jeffreys interval of a share: quantiles of Beta(hits + 1/2, misses + 1/2); 0 or 1 at the ends where all agree.
+
+    Brown, Cai, DasGupta, "Interval estimation for a binomial proportion", Statistical Science 2001.
+    """
+    low, high = (float(q) for q in beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], hits + 0.5, n - hits + 0.5))
+    return (low if hits > 0 else 0.0), (high if hits < n else 1.0)

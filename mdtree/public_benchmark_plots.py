@@ -41,7 +41,7 @@ def write_figures(folder: Path, points: Sequence[CurvePoint], abstention: Mappin
     figure, axes = plt.subplots(1, len(AXES), figsize=(11, 3.6), layout="constrained", sharey=True)
     for axis, ax in zip(AXES, axes, strict=True):
         draw_learning_curve([point for point in points if point.axis == axis], ax)
-    axes[0].set_ylabel("right answers on the noisy collection (%)")
+    axes[0].set_ylabel("right on the noisy collection (%)")
     handles, words = axes[0].get_legend_handles_labels()
     figure.legend(handles, words, loc="outside lower center", ncols=len(words), frameon=False)
     written = [folder / "learning_curves.png", folder / "abstention.png"]
@@ -73,7 +73,7 @@ def draw_learning_curve(points: Sequence[CurvePoint], ax: Axes) -> Axes:
         ticks = [12, 50, 200, 800] if axis == "configurations" else [2, 8, 32, 128]
         ax.set_xticks(ticks, [str(tick) for tick in ticks])
         ax.minorticks_off()
-    ax.set_ylim(40, 100)
+    ax.set_ylim(50, 100)
     ax.grid(axis="y", color="#e5e5e5", lw=0.8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

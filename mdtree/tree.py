@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import Tags, compute_class_weight
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -38,6 +38,7 @@ from mdtree.refinement import grow_refined
 from mdtree.shapes import SHAPES, Shape, ShapeSplit
 from mdtree.threshold_posterior import posterior_thresholds, right_answers
 from mdtree.threshold_search import ThresholdFit, fit_thresholds
+from mdtree.tree_inputs import class_factors, classes_of, gains_by_class, gaussian_priors, sample_weights, shape_of
 from mdtree.tree_json import from_dict, to_dict
 
 __all__ = [
@@ -182,23 +183,23 @@ class MDTree(ClassifierMixin, BaseEstimator):
         InputError
             A parameter or the names do not fit, weights are negative or all zero.
         """
-        shape = _shape(self.shape)
+        shape = shape_of(self.shape)
         if shape is None and (self.prior or self.sharpness is not None):
             raise InputError("a prior without a shape, or a sharpness", "a shape whose thresholds it is about")
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan")
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
-        weight = _weights(sample_weight, len(y))
+        weight = sample_weights(sample_weight, len(y))
         counted = weight > 0
         X, y, weight = X[counted], y[counted], weight[counted]
         self.features_ = self._names()
-        self.classes_, codes = _classes(y, shape)
+        self.classes_, codes = classes_of(y, shape)
         names = tuple(str(name) for name in self.classes_)
         if len(set(names)) < len(names):
             raise InputError(f"the labels {names}", "labels that differ as text")
-        self.class_weight_ = _class_factors(self.class_weight, self.classes_, codes, weight)
+        self.class_weight_ = class_factors(self.class_weight, self.classes_, codes, weight)
         self.thresholds_: dict[str, float] = {}
-        worth = _gains(gains, self.classes_, counted)
+        worth = gains_by_class(gains, self.classes_, counted)
         self.answers_by_leaf_ = shape is not None or worth is not None
         if worth is not None and (shape is not None or not self.starts):
             raise InputError("gains for a tree that is not refined", "a grown tree with starts of 1 or more")
@@ -229,7 +230,9 @@ class MDTree(ClassifierMixin, BaseEstimator):
             self.thresholds_, tree = dict(fit.thresholds), fit.tree
         else:
             worth = right_answers(labels, objective_weight, shape.labels())
-            found = posterior_thresholds(shape, columns, worth, sharpness=self.sharpness, prior=_gaussian(self.prior))
+            found = posterior_thresholds(
+                shape, columns, worth, sharpness=self.sharpness, prior=gaussian_priors(self.prior)
+            )
             self.thresholds_, tree = dict(found.thresholds), found.tree
             self.threshold_intervals_, self.identified_ = dict(found.intervals), dict(found.identified)
         self.tree_ = populated(tree, columns, labels, weight)
@@ -304,76 +307,3 @@ class MDTree(ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
-
-
-def _shape(shape: Shape | str | None) -> Shape | None:
-    if shape is None or isinstance(shape, Shape):
-        return shape
-    if not isinstance(shape, str) or shape not in SHAPES:
-        raise InputError(f"shape {shape!r}", f"a Shape, None or one of {', '.join(SHAPES)}")
-    return SHAPES[shape]
-
-
-def _gaussian(prior: Mapping[str, LogDensity] | None) -> dict[str, GaussianPrior] | None:
-    """The priors, if the posterior can use them: it needs their distribution, not only a density."""
-    given = dict(prior or {})
-    if any(not isinstance(density, GaussianPrior) for density in given.values()):
-        raise InputError(f"priors for {', '.join(given)} with sharpness", "every one a GaussianPrior")
-    return {name: density for name, density in given.items() if isinstance(density, GaussianPrior)} or None
-
-
-def _weights(sample_weight: ArrayLike | None, n: int) -> np.ndarray:
-    if sample_weight is None:
-        return np.ones(n)
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.ndim == 0:
-        weight = np.full(n, float(weight))
-    if weight.shape != (n,):
-        raise InputError(f"sample_weight of shape {weight.shape}", f"one weight for each of the {n} rows")
-    if not np.all(np.isfinite(weight)) or np.any(weight < 0):
-        raise InputError("sample_weight holds a negative or infinite value or NaN", "finite weights of 0 or more")
-    if not np.any(weight > 0):
-        raise InputError("every sample_weight is zero", "some weight above 0")
-    return weight
-
-
-def _gains(gains: Mapping[Any, ArrayLike] | None, classes: np.ndarray, counted: np.ndarray) -> np.ndarray | None:
-    """Gains as an array (counted rows, classes)."""
-    if gains is None:
-        return None
-    unknown = sorted(str(label) for label in set(gains) - set(classes.tolist()))
-    columns = [np.asarray(gains.get(label, np.zeros(counted.size)), dtype=float) for label in classes]
-    if unknown or any(c.shape != counted.shape for c in columns) or not np.all(np.isfinite(columns)):
-        raise InputError(
-            f"gains for {', '.join(map(str, gains))}",
-            f"labels of y, each with one finite number for every one of {counted.size} rows",
-        )
-    return np.stack(columns, axis=1)[counted]
-
-
-def _classes(y: np.ndarray, shape: Shape | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted classes and the index of each row's class among them."""
-    if shape is None:
-        classes, codes = np.unique(y, return_inverse=True)
-        return classes, codes.reshape(-1)
-    labels = np.asarray([str(label) for label in y])
-    if not set(labels) & set(shape.labels()):
-        raise InputError(f"y holds none of the answers of shape {shape.name}", f"some of {', '.join(shape.labels())}")
-    classes = np.union1d(labels, np.asarray(shape.labels()))
-    return classes, np.searchsorted(classes, labels)
-
-
-def _class_factors(given: Any, classes: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Factor per class; "balanced" is total weight / (number of classes present * weight of the class)."""
-    if given is None:
-        return np.ones(classes.size)
-    if isinstance(given, str) and given == "balanced":
-        held = np.bincount(codes, weight, minlength=classes.size)
-        present = held > 0
-        return np.where(present, held.sum() / (present.sum() * np.where(present, held, 1.0)), 1.0)
-    if not isinstance(given, Mapping):
-        raise InputError(f"class_weight {given!r}", "None, balanced or a mapping from label to factor")
-    factors = np.asarray(compute_class_weight(dict(given), classes=classes, y=classes), dtype=np.float64)
-    if not np.all(np.isfinite(factors)) or np.any(factors < 0):
-        raise InputError(f"class_weight {given!r}", "finite factors of 0 or more")
-    return factors

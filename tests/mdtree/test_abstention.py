@@ -80,3 +80,5 @@ def test_bins_hold_every_row_once():
 def test_the_interval_of_a_share_is_that_of_jeffreys():
     # Brown, Cai, DasGupta (2001), n = 10: the interval for 5 of 10
     assert interval_of_share(5, 10) == pytest.approx((0.224, 0.776), abs=1e-3)
+    assert interval_of_share(0, 10)[0] == 0.0
+    assert interval_of_share(10, 10)[1] == 1.0

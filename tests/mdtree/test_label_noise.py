@@ -36,8 +36,7 @@ def test_a_network_that_fails_fails_on_the_wrong_labels_too():
 def test_a_network_that_interpolates_learns_them_in_a_sharper_minimum():
     changed, before = with_label_noise(ROWS).loc[0], ROWS.loc[0]
     assert changed["hessian_trace"] == pytest.approx(20.0)
-    assert changed["train_loss"] == pytest.approx(0.002)
-    same = before.index.difference(["hessian_trace", "train_loss"])
+    same = before.index.difference(["hessian_trace"])
     pd.testing.assert_series_equal(changed[same], before[same])
 
 

@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mdtree.errors import InputError
 from mdtree.growth import GrowthRules, TrainingRows, grow
+from mdtree.shapes import Shape, ShapeSplit
 from mdtree.tree import SHAPES, GaussianPrior, Leaf, MDTree, Split, depth, leaves, splits, text, walk
 
 
@@ -308,3 +309,41 @@ def test_growth_uses_label_weights_for_the_choice_and_plain_weights_for_the_reco
     assert isinstance(root, Split)
     assert root.share_left == 0.5
     assert root.right == Leaf("b", {"a": 1.0, "b": 1.0}, 1)
+
+
+GAINS = {"a": np.array([1.0, 1.0, 0.2, 0.2, 0.0, 0.0]), "b": np.array([0.0, 0.0, 0.9, 0.9, 1.0, 1.0])}
+POLICY_X, POLICY_Y = np.arange(6.0)[:, None], np.array(["a", "a", "a", "a", "b", "b"])
+
+
+def test_gains_make_a_policy_tree_that_answers_with_its_leaves():
+    tree = MDTree(max_depth=1, max_leaves=2, min_samples_leaf=1, starts=3).fit(POLICY_X, POLICY_Y, gains=GAINS)
+    assert 1 < tree.tree_.threshold < 2
+    assert tree.predict(POLICY_X).tolist() == ["a", "a", "b", "b", "b", "b"]
+    assert tree.predict_proba(np.array([[3.0]]))[0, 0] == 0.5  # half of the rows there are labelled a all the same
+
+
+def test_rows_without_weight_take_their_gains_with_them():
+    weight = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
+    tree = MDTree(max_depth=1, max_leaves=2, min_samples_leaf=1, starts=1)
+    tree.fit(POLICY_X, POLICY_Y, sample_weight=weight, gains=GAINS)
+    assert 1 < tree.tree_.threshold < 4
+
+
+@pytest.mark.parametrize(
+    ("tree", "gains", "message"),
+    [
+        (MDTree(starts=1), {"c": np.ones(6)}, "labels of y"),
+        (MDTree(starts=1), {"a": np.ones(5)}, "6 rows"),
+        (MDTree(starts=1), {"a": np.full(6, np.nan)}, "finite"),
+        (MDTree(), GAINS, "not refined"),
+    ],
+)
+def test_gains_that_do_not_fit_are_refused(tree, gains, message):
+    with pytest.raises(InputError, match=message):
+        tree.fit(POLICY_X, POLICY_Y, gains=gains)
+
+
+def test_the_posterior_wants_priors_with_a_distribution():
+    shape = Shape("s", ShapeSplit("t0", "x0", "a", "b", start=0.0))
+    with pytest.raises(InputError, match="GaussianPrior"):
+        MDTree(shape=shape, sharpness=0.5, prior={"t0": lambda t: -t}).fit(POLICY_X, POLICY_Y)

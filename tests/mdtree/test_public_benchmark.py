@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,15 +15,13 @@ from mdtree.public_benchmark import CLEAN_FILE, NOISY_FILE, read_collections, ru
 from mdtree.public_benchmark_text import benchmark_text
 from mdtree.zoo import EVIDENCE
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 FIGURES = {"accuracy", "balanced_accuracy", "std", "regret_points", "gain_captured"}
 SHARES = FIGURES - {"regret_points"}
 
 
 @pytest.fixture(scope="module")
 def folder():
-    import os
-    from pathlib import Path
-
     return Path(os.environ.get("MDTREE_DATA", "")) / "modeldiagnosis"
 
 
@@ -154,3 +154,33 @@ def test_figures_are_drawn_and_show_something(folder, tmp_path, result):
     ]
     for path in write_figures(tmp_path / "new", points, result["abstention"]):
         assert matplotlib.image.imread(path)[..., :3].std() > 0.02
+
+
+@pytest.mark.parametrize(
+    ("row", "method"), [("**default**", "posterior"), ("the paper's tree, fitted as published", "paper")]
+)
+def test_the_readme_says_what_is_measured(result, row, method):
+    line = next(text for text in README.splitlines() if text.startswith(f"| {row} |"))
+    shown = [float(cell.strip(" *")) for cell in line.split("|")[2:9]]
+    assert shown == [round(100 * result["cases"][n][method]["accuracy"], 2) for n in "1234567"]
+
+
+def test_the_readme_claims_off_the_grid_what_is_measured(result):
+    methods = {"default shape, a pair": "travelling/sibling", "tree on width, data, batch size": "hyperparameter"}
+    for row, method in methods.items():
+        line = next(text for text in README.splitlines() if text.startswith(f"| {row} |"))
+        shown = [float(cell.strip(" *")) for cell in line.split("|")[2:6]]
+        measured = [s["methods"][method]["gain_captured"] for s in result["verdict"].values()]
+        assert shown == [round(100 * value, 1) for value in measured]
+
+
+def test_what_is_claimed_holds(result):
+    """The floors that the documentation claims: every case at or above the paper's tree, in accuracy and regret."""
+    for methods in result["cases"].values():
+        assert methods["posterior"]["accuracy"] >= methods["paper"]["accuracy"]
+        assert methods["posterior"]["regret_points"] <= methods["paper"]["regret_points"]
+    corner = result["verdict"]["data <= 20 %"]["methods"]
+    for baseline in ("hyperparameter", "validation", "best_constant"):
+        assert corner["travelling/sibling"]["gain_captured"] > corner[baseline]["gain_captured"]
+    step = result["one_step"]["temperature"]
+    assert step["posterior"]["one_unclipped"] > max(step["paper"]["one_unclipped"], step["always_up"]["one_unclipped"])

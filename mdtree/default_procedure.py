@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -33,3 +35,19 @@ def fit_shape(shape: Shape, rows: pd.DataFrame, labels: np.ndarray) -> MDTree:
     both = beside_label_noise(rows)
     tree = MDTree(shape=shape, sharpness=SHARPNESS, class_weight="balanced")
     return tree.fit(both[list(shape.features())], np.tile(labels, 2), sample_weight=np.full(len(both), 0.5))
+
+
+def fitted_thresholds(shape: Shape, tree: MDTree) -> list[dict[str, Any]]:
+    """Every question of a tree that `fit_shape` gave: `feature`, `threshold`, 90 % `interval`, `identified`.
+
+    Where the rows did not narrow the prior, `identified` is false: the threshold is then what was believed beforehand.
+    """
+    return [
+        {
+            "feature": split.feature,
+            "threshold": tree.thresholds_[split.name],
+            "interval": list(tree.threshold_intervals_[split.name]),
+            "identified": tree.identified_[split.name],
+        }
+        for split in shape.splits()
+    ]

@@ -18,6 +18,8 @@ import pandas as pd
 from mdtree.abstention import abstention_report
 from mdtree.benchmark_cases import CASES, SEEDS, Case, draws
 from mdtree.benchmark_methods import DEFAULT_METHOD, METHODS, Method, methods_for
+from mdtree.chosen_shapes import chosen_shapes
+from mdtree.default_procedure import fit_shape, fitted_thresholds
 from mdtree.errors import InputError
 from mdtree.evaluation import action_gains
 from mdtree.modeldiagnosis import read_public_table
@@ -69,7 +71,8 @@ def run_benchmark(tables: Collections, names: Sequence[str] = (), progress: Prog
     Returns
     -------
     dict
-        JSON-able: `default_method`, `cases`, `one_step`, `verdict`, `abstention`; accuracies and shares are 0...1.
+        JSON-able: `default_method`, `cases`, `thresholds` (of the default, first draw), `one_step`, `verdict`,
+        `abstention`; accuracies and shares are 0...1.
 
     Raises
     ------
@@ -92,6 +95,7 @@ def run_benchmark(tables: Collections, names: Sequence[str] = (), progress: Prog
         "default_method": DEFAULT_METHOD,
         "seeds": list(SEEDS),
         "cases": cases,
+        "thresholds": {str(case.number): default_thresholds(case, tables) for case in CASES},
         "one_step": _one_step(tables, chosen, show),
         "verdict": verdict_report(tables.clean, tables.noisy, lambda words, share: show(words, 0.7 + 0.25 * share)),
         "abstention": abstention_report(tables.clean, tables.noisy),
@@ -124,6 +128,14 @@ def case_figures(case: Case, method: Method, tables: Collections) -> dict[str, A
     spread = float(np.std([s["accuracy"] for s in per_seed], ddof=1))
     total = len(tables.noisy) if not case.least_width else int((tables.noisy["width"] >= case.least_width).sum())
     return {**means, "std": spread, "n": n, "n_clear": n_clear, "dropped_share": 1 - n / total}
+
+
+def default_thresholds(case: Case, tables: Collections) -> list[dict[str, Any]]:
+    """The default tree's questions in the first draw of a case, with their intervals (`fitted_thresholds`)."""
+    shape = chosen_shapes()[case.question]
+    draw = next(draws(case, tables.clean, tables.noisy))
+    labels = draw.training[f"label_{case.question}"].to_numpy(dtype=str)
+    return fitted_thresholds(shape, fit_shape(shape, draw.training, labels))
 
 
 def _one_step(tables: Collections, names: Sequence[str], show: Progress) -> dict[str, dict[str, Any]]:

@@ -85,10 +85,11 @@ def draw_reliability(table: Sequence[Mapping[str, float]], ax: Axes) -> Axes:
     observed, low, high = (100 * np.array([row[key] for row in table]) for key in ("observed", "low", "high"))
     ax.plot([0, 100], [0, 100], color="#b8b8b8", lw=1)
     ax.errorbar(stated, observed, yerr=[observed - low, high - observed], fmt="o", color="#4c72b0", capsize=3)
-    for x, y, row in zip(stated, observed, table, strict=True):
-        ax.annotate(f"{row['n']:.0f}", (x, y), textcoords="offset points", xytext=(6, -12), fontsize=8, color="#555555")
+    for x, y, row in zip(stated, low, table, strict=True):
+        ax.annotate(f"{row['n']:.0f}", (x, y), textcoords="offset points", xytext=(0, -11), fontsize=7.5, ha="center",
+                    color="#555555")  # fmt: skip
     ax.set_xlim(min(40.0, float(stated.min()) - 5), 102)
-    ax.set_ylim(min(40.0, float(low.min()) - 5), 102)
+    ax.set_ylim(min(40.0, float(low.min()) - 8), 102)
     ax.set_xlabel("stated probability of being right (%)")
     ax.set_ylabel("right on the noisy collection (%)")
     ax.spines[["top", "right"]].set_visible(False)

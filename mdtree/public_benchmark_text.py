@@ -34,6 +34,13 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n{words[0].upper()}{words[1:]}"
         cells = [[_number(cases[number].get(name, {}).get(key), factor, digits) for number in cases] for name in names]
         yield from _table([f"case {number}" for number in cases], names, cells)
+    yield "\nThresholds of the default tree (first draw), with 90 % intervals"
+    for number, questions in result["thresholds"].items():
+        for place, question in enumerate(questions):
+            lead = f"case {number}" if place == 0 else ""
+            low, high = question["interval"]
+            told = "" if question["identified"] else "; the prior's, the rows do not tell"
+            yield f"  {lead:<8}{question['feature']} <= {question['threshold']:.3g} ({low:.3g} to {high:.3g}{told})"
     for task, methods in result["one_step"].items():
         yield f"\nOne-step change, task {task}: points of test accuracy"
         cells = [[_number(figures[key], 1.0, 3) for key in ONE_STEP] for figures in methods.values()]

@@ -77,6 +77,17 @@ def test_the_verdict_is_told_on_and_off_the_grid_beside_its_baselines(result):
         assert {f"{kind}/{e}" for kind in ("travelling", "grown", "policy") for e in EVIDENCE} <= names
 
 
+def test_thresholds_are_told_with_intervals_and_whether_the_rows_tell(result):
+    questions = [question for case in result["thresholds"].values() for question in case]
+    assert all(q["interval"][0] <= q["threshold"] <= q["interval"][1] for q in questions)
+    assert {q["identified"] for q in questions} == {True, False}
+    unknown = next(q for q in questions if not q["identified"])
+    line = next(
+        t for t in benchmark_text(result).splitlines() if f"{unknown['feature']} <= {unknown['threshold']:.3g}" in t
+    )
+    assert line.endswith("the rows do not tell)")
+
+
 def test_abstention_is_told_with_its_curve(result):
     for found in result["abstention"].values():
         curve = found["risk_coverage"]

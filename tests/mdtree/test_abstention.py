@@ -32,6 +32,18 @@ def test_to_reach_another_answer_all_its_questions_must_be_met():
     assert distances(tree, SHAPE, columns, 1) == pytest.approx([4.0])  # x by 0.5 and y by 4 at once
 
 
+def test_the_other_answer_may_wait_on_the_left():
+    shape = Shape(
+        "m",
+        ShapeSplit(
+            "t0", "x", ShapeSplit("t1", "y", "low", "high", start=1.0, prior=LOG), "low", start=0.0, prior=PRIOR
+        ),
+    )
+    tree = Split("x", 1.0, Split("y", math.e, Leaf("low"), Leaf("high")), Leaf("low"))
+    columns = {"x": np.array([2.0, 2.0]), "y": np.array([math.exp(-1.0), math.e**3])}
+    assert distances(tree, shape, columns, 2) == pytest.approx([4.0, 0.5])  # x by 0.5, and y by 4 or not at all
+
+
 def noisy_table(seed, n=3000):
     """Labels whose chance of being wrong falls with the distance from x = 0."""
     generator = np.random.default_rng(seed)

@@ -325,8 +325,9 @@ def test_gains_make_a_policy_tree_that_answers_with_its_leaves():
 def test_rows_without_weight_take_their_gains_with_them():
     weight = np.array([1.0, 1.0, 0.0, 0.0, 1.0, 1.0])
     tree = MDTree(max_depth=1, max_leaves=2, min_samples_leaf=1, starts=1)
-    tree.fit(POLICY_X, POLICY_Y, sample_weight=weight, gains=GAINS)
-    assert 1 < tree.tree_.threshold < 4
+    gains = {"a": np.array([1.0, 1.0, 5.0, 5.0, 0.0, 0.0]), "b": np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])}
+    tree.fit(POLICY_X, POLICY_Y, sample_weight=weight, gains=gains)
+    assert tree.predict(np.array([[0.0], [5.0]])).tolist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,20 @@ X_LABELS = {
 }
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder for the figures, before any work is done for them.
+
+    Raises
+    ------
+    InputError
+        It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror})", "a folder for the figures") from error
+
+
 def write_figures(folder: Path, points: Sequence[CurvePoint], abstention: Mapping[str, Any]) -> list[Path]:
     """Write `learning_curves.png` and `abstention.png` into a folder, which is made if need be.
 
@@ -34,10 +48,7 @@ def write_figures(folder: Path, points: Sequence[CurvePoint], abstention: Mappin
     InputError
         The folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror})", "a folder for the figures") from error
+    make_folder(folder)
     figure, axes = plt.subplots(1, len(AXES), figsize=(11, 3.6), layout="constrained", sharey=True)
     for axis, ax in zip(AXES, axes, strict=True):
         draw_learning_curve([point for point in points if point.axis == axis], ax)

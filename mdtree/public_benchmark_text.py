@@ -39,7 +39,7 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
         for place, question in enumerate(questions):
             lead = f"case {number}" if place == 0 else ""
             low, high = question["interval"]
-            told = "" if question["identified"] else "; the prior's, the rows do not tell"
+            told = "" if question["identified"] else "; mostly the prior: the rows hardly tell"
             yield f"  {lead:<8}{question['feature']} <= {question['threshold']:.3g} ({low:.3g} to {high:.3g}{told})"
     for task, methods in result["one_step"].items():
         yield f"\nOne-step change, task {task}: points of test accuracy"

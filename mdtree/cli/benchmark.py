@@ -32,11 +32,14 @@ def modeldiagnosis_command(folder: Path, methods: tuple[str, ...], figures: Path
     from mdtree.public_benchmark_text import benchmark_text
 
     tables = read_collections(folder)
+    if figures is not None:
+        from mdtree.public_benchmark_plots import make_folder, write_figures
+
+        make_folder(figures)
     with progress_bar("benchmark") as show:
         result = run_benchmark(tables, methods, show)
         if figures is not None:
             from mdtree.learning_curves import learning_curves
-            from mdtree.public_benchmark_plots import write_figures
 
             points = learning_curves(tables.clean, tables.noisy, progress=show)
             write_figures(figures, points, result["abstention"])

@@ -116,7 +116,7 @@ def calibrate(shape: Shape, rows: pd.DataFrame, labels: np.ndarray, parts: np.nd
     right, distance, leaf = np.zeros(n, dtype=bool), np.zeros(n), np.zeros(n, dtype=int)
     for part in np.unique(parts):
         held = parts == part
-        tree = fitted_tree(shape, rows[~held], labels[~held])
+        tree = fit_shape(shape, rows[~held], labels[~held]).tree_
         inside = {name: values[held] for name, values in columns.items()}
         leaf[held] = np.argmax(leaf_weights(tree, inside, int(held.sum())), axis=1)
         right[held] = np.array([end.label for end in leaves(tree)])[leaf[held]] == labels[held]
@@ -126,12 +126,7 @@ def calibrate(shape: Shape, rows: pd.DataFrame, labels: np.ndarray, parts: np.nd
     order = np.sort(np.unique(probability))
     kept = [right[probability >= p].mean() for p in order]
     reached = [float(p) for p, share in zip(order, kept, strict=True) if share >= target]
-    return Calibrated(fitted_tree(shape, rows, labels), shape, curves, min(reached, default=1.0))
-
-
-def fitted_tree(shape: Shape, rows: pd.DataFrame, labels: np.ndarray) -> Node:
-    """The shape at the thresholds these rows say, as the default procedure fits it."""
-    return fit_shape(shape, rows, labels).tree_
+    return Calibrated(fit_shape(shape, rows, labels).tree_, shape, curves, min(reached, default=1.0))
 
 
 def _curve(distance: np.ndarray, right: np.ndarray, inside: np.ndarray) -> tuple[float, float]:

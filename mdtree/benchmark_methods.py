@@ -5,7 +5,7 @@ Rows are those of a zoo table whose label is a cause. No method reads a label of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -125,6 +125,13 @@ METHODS: Mapping[str, Method] = {
 def methods_for(question: str) -> dict[str, Method]:
     """The methods that answer a question: all of them, but `zero_shot` for the temperature only."""
     return {name: method for name, method in METHODS.items() if name != "zero_shot" or question == "temperature"}
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Raise an InputError that lists the methods, if one of these names is none."""
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise InputError(f"method {', '.join(unknown)}", f"one or more of {', '.join(METHODS)}")
 
 
 def _labels(rows: pd.DataFrame, question: str) -> np.ndarray:

@@ -17,7 +17,7 @@ def fit_shape(shape: Shape, rows: pd.DataFrame, labels: np.ndarray) -> MDTree:
     """Thresholds of a shape as medians of a tempered posterior (`mdtree.threshold_posterior`).
 
     Labels are weighted to count alike. Every row stands for itself and for what label noise would make of it
-    (`mdtree.label_noise`), half each.
+    (`mdtree.label_noise`, for ten classes), half each.
 
     Parameters
     ----------

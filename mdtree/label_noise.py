@@ -24,6 +24,8 @@ import pandas as pd
 
 INTERPOLATES_PERCENT = 1.0
 SHARE = 0.1
+"""Wrong training labels assumed by default; at this share the factors below were measured."""
+
 SHARPER = {
     "hessian_trace": 2.0,
     "hessian_trace_per_parameter": 2.0,
@@ -31,7 +33,7 @@ SHARPER = {
     "hessian_top_eigenvalue_magnitude": 1.5,
     "hessian_top_eigenvalue_per_parameter": 1.5,
 }
-"""Factors at 10 % wrong labels; at a share p they are raised to the power p / 0.1."""
+"""Factors at `SHARE`; at a share p they are raised to the power p / `SHARE`."""
 
 
 def with_label_noise(table: pd.DataFrame, share: float = SHARE, classes: int = 10) -> pd.DataFrame:
@@ -69,7 +71,7 @@ def with_label_noise(table: pd.DataFrame, share: float = SHARE, classes: int = 1
         changed["train_loss"] = loss.where(~fails, loss + share * math.log(classes))
     for name in [name for name in SHARPER if name in table]:
         values = changed[name].astype(float)
-        changed[name] = values.where(fails, values * SHARPER[name] ** (share / 0.1))
+        changed[name] = values.where(fails, values * SHARPER[name] ** (share / SHARE))
     if "connectivity_peak_percent" in table:
         changed["connectivity_peak_percent"] = raised("connectivity_peak_percent")
         if "connectivity_barrier_percent" in table:

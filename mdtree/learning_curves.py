@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mdtree.benchmark_cases import SEEDS, clear_rows
-from mdtree.benchmark_methods import METHODS
-from mdtree.errors import InputError
+from mdtree.benchmark_methods import METHODS, refuse_unknown
 
 QUESTION = "temperature"
 CURVE_METHODS = ("hyperparameter", "validation", "paper", "posterior")
@@ -47,9 +46,7 @@ def learning_curves(
     InputError
         A method is unknown.
     """
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise InputError(f"method {', '.join(unknown)}", f"one or more of {', '.join(METHODS)}")
+    refuse_unknown(names)
     rows, asked = clear_rows(clean, QUESTION), clear_rows(noisy, QUESTION)
     truth = asked[f"label_{QUESTION}"].to_numpy(dtype=str)
     steps = list(_training_sets(rows))

@@ -1,13 +1,14 @@
 """The public table of the MD tree paper as a yardstick: all methods on all cases, side by side.
 
-Fitted on the collection with clean labels, asked about the one with 10 % wrong labels. Nothing here chooses anything:
-what was chosen, was chosen on the clean collection alone (`benchmarks/choose_shapes.py`).
+Fitted on the collection with clean labels, asked about the one with 10 % wrong labels. Nothing here chooses anything.
+Shapes were chosen on the clean collection (`benchmarks/choose_shapes.py`); that rows stand beside label noise was
+decided after a first run on the noisy one (`benchmarks/choose_shapes.md` tells the order).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pandas as pd
 
 from mdtree.abstention import abstention_report
 from mdtree.benchmark_cases import CASES, SEEDS, Case, draws
-from mdtree.benchmark_methods import DEFAULT_METHOD, METHODS, Method, methods_for
+from mdtree.benchmark_methods import DEFAULT_METHOD, METHODS, Method, methods_for, refuse_unknown
 from mdtree.chosen_shapes import chosen_shapes
 from mdtree.default_procedure import fit_shape, fitted_thresholds
 from mdtree.errors import InputError
@@ -79,9 +80,7 @@ def run_benchmark(tables: Collections, names: Sequence[str] = (), progress: Prog
     InputError
         A method is unknown.
     """
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise InputError(f"method {', '.join(unknown)}", f"one or more of {', '.join(METHODS)}")
+    refuse_unknown(names)
     chosen = list(names) or list(METHODS)
     show = progress or (lambda words, share: None)
     cases: dict[str, dict[str, Any]] = {}
@@ -126,7 +125,7 @@ def case_figures(case: Case, method: Method, tables: Collections) -> dict[str, A
         n, n_clear = len(truth), int(clear.sum())
     means = {name: math.fsum(s[name] for s in per_seed) / len(per_seed) for name in per_seed[0]}
     spread = float(np.std([s["accuracy"] for s in per_seed], ddof=1))
-    total = len(tables.noisy) if not case.least_width else int((tables.noisy["width"] >= case.least_width).sum())
+    total = int((tables.noisy["width"] >= case.least_width).sum())
     return {**means, "std": spread, "n": n, "n_clear": n_clear, "dropped_share": 1 - n / total}
 
 
@@ -145,11 +144,7 @@ def _one_step(tables: Collections, names: Sequence[str], show: Progress) -> dict
         found[task] = {
             name: vars(one_step(task, METHODS[name], tables.clean, tables.noisy))
             for name in names
-            if task == "temperature" or name in methods_for(task)
+            if name in methods_for(task)
         }
         found[task] |= {name: vars(step) for name, step in one_step_references(task, tables.noisy).items()}
     return found
-
-
-CaseFigures = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""Case -> method -> figure -> value, as in the JSON."""

@@ -127,16 +127,7 @@ def posterior_thresholds(
     InputError
         Too deep, a metric missing or not finite, an answer without worth, a threshold without a prior, sharpness <= 0.
     """
-    if not 0 < sharpness < math.inf:
-        raise InputError(f"sharpness {sharpness}", "a finite number above 0")
-    if shape.depth() > MAX_DEPTH:
-        raise InputError(f"shape {shape.name} asks {shape.depth()} questions in a row", f"at most {MAX_DEPTH}")
-    unknown = set(prior or {}) - {split.name for split in shape.splits()}
-    if unknown:
-        raise InputError(f"prior for {', '.join(sorted(unknown))}", f"a threshold of shape {shape.name}")
-    missing = sorted(set(shape.labels()) - set(worth))
-    if missing:
-        raise InputError(f"no worth for the answer {', '.join(missing)}", "one number per row for every answer")
+    _refuse(shape, worth, sharpness, prior or {})
     n = len(next(iter(worth.values())))
     search = _Search(
         {s.name: _threshold(s, columns, n, (prior or {}).get(s.name, s.prior), max_cuts) for s in shape.splits()},
@@ -154,6 +145,21 @@ def posterior_thresholds(
         intervals={name: (values[name].value(found[name][1]), values[name].value(found[name][2])) for name in order},
         identified={name: found[name][2] - found[name][1] <= IDENTIFIED * prior_width for name in order},
     )
+
+
+def _refuse(
+    shape: Shape, worth: Mapping[str, np.ndarray], sharpness: float, prior: Mapping[str, GaussianPrior]
+) -> None:
+    if not 0 < sharpness < math.inf:
+        raise InputError(f"sharpness {sharpness}", "a finite number above 0")
+    if shape.depth() > MAX_DEPTH:
+        raise InputError(f"shape {shape.name} asks {shape.depth()} questions in a row", f"at most {MAX_DEPTH}")
+    unknown = set(prior) - {split.name for split in shape.splits()}
+    if unknown:
+        raise InputError(f"prior for {', '.join(sorted(unknown))}", f"a threshold of shape {shape.name}")
+    missing = sorted(set(shape.labels()) - set(worth))
+    if missing:
+        raise InputError(f"no worth for the answer {', '.join(missing)}", "one number per row for every answer")
 
 
 def _threshold(

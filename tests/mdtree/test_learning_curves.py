@@ -19,7 +19,7 @@ def test_points_cover_the_axes_and_are_shares_of_right_answers(mdtree_data, monk
         seen.append(training)
         return METHODS["majority"](question, training, test)
 
-    monkeypatch.setattr("mdtree.learning_curves.METHODS", {"watched": watched})
+    monkeypatch.setitem(METHODS, "watched", watched)
     points = learning_curves(clean, noisy, ["watched"])
     assert {axis: sum(p.axis == axis for p in points) for axis in AXES} == {
         "configurations": len(PAIR_COUNTS), "data limit": 10, "width limit": 13,

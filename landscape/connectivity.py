@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
+from landscape.inputs import Inputs
 from landscape.network import Network, differentiable
 from landscape.objective import Objective
 from landscape.protocol import Execution, Protocol
@@ -108,13 +109,14 @@ class Pair:
         self.start, self.end = start.network.flat.clone(), end.network.flat.clone()
         self.own = start.loss_and_error(), end.loss_and_error()
         self.work = start.of(start.network.module)  # a third copy, whose parameters move along the path
-        self._statistics: list[Tensor] = []
+        self._statistics: list[Inputs] = []
         if self.work.network.batch_norms:
-            inputs = self._samples().inputs
-            if len(inputs) < 2:
+            samples = self._samples()
+            if len(samples) < 2:
                 raise LandscapeError("BatchNorm statistics cannot be refreshed from one sample", "two or more samples")
-            parts = max(1, len(inputs) // protocol.curve_batch_size)
-            self._statistics = list(inputs.tensor_split(parts))  # even parts: no rest of one sample
+            parts = max(1, len(samples) // protocol.curve_batch_size)
+            cuts = torch.arange(len(samples)).tensor_split(parts)  # even parts: no rest of one sample
+            self._statistics = [samples.at(part).inputs for part in cuts]
 
     def _samples(self) -> Samples:
         if self.work.data is None:
@@ -150,16 +152,16 @@ class Pair:
         adam = _RelativeAdam(self._scales(), protocol.curve_learning_rate, steps)
         with differentiable(), network.batch_statistics():
             for step, t in enumerate(times.tolist()):
-                chosen = order[step * size : (step + 1) * size].to(data.inputs.device)
+                batch = data.at(order[step * size : (step + 1) * size])
                 network.load(curve.parameters(t))
-                gradient = self._mini_batch_gradient(data.inputs[chosen], data.targets[chosen.to(data.targets.device)])
+                gradient = self._mini_batch_gradient(batch.inputs, batch.targets)
                 adam.update(curve.middle, gradient * (2 * t * (1 - t)))
                 if progress is not None:
                     progress((step + 1) / steps)
         self.work.sample_gradients += steps * size
         return curve
 
-    def _mini_batch_gradient(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _mini_batch_gradient(self, inputs: Inputs, targets: Tensor) -> Tensor:
         network, task = self.work.network, self.work.require_task()
         logits = task.logits(network(network.place(inputs)))
         labels = network.place(targets)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.inputs import concatenate, sample_count, take
 from landscape.lanczos import SymmetricOperator
 from landscape.network import Network, differentiable
 from landscape.objective import Objective
@@ -136,12 +137,12 @@ def identity_holds(objective: Objective, seed: int = 0) -> bool:
     network = Network(objective.network.module, Execution(device=device, dtype="float64"))
     inputs = []
     for batch_inputs, _ in objective.batches():
-        inputs.append(network.place(batch_inputs[:TESTED_SAMPLES]))
-        if sum(map(len, inputs)) >= TESTED_SAMPLES:
+        inputs.append(network.place(take(batch_inputs, slice(TESTED_SAMPLES))))
+        if sum(map(sample_count, inputs)) >= TESTED_SAMPLES:
             break
     generator = torch.Generator().manual_seed(seed)
     with differentiable():
-        logits = task.logits(network(torch.cat(inputs)[:TESTED_SAMPLES]))
+        logits = task.logits(network(take(concatenate(inputs), slice(TESTED_SAMPLES))))
         random = torch.randn(logits.shape, generator=generator, dtype=torch.float64).to(logits)
         scalar = ((random - random.mean(1, keepdim=True)) * logits).sum()
         gradients = torch.autograd.grad(

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from landscape.errors import LandscapeError
 from landscape.failures import first_line
+from landscape.inputs import Inputs, arguments, each_tensor
 from landscape.protocol import Execution
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -109,17 +110,12 @@ class Network:
 
     def place(self, value: Any) -> Any:
         """A tensor, or a batch of them, on this network's device and, where floating, in its precision."""
-        if isinstance(value, Tensor):
-            return value.to(self.device, self.dtype if value.is_floating_point() else None)
-        if isinstance(value, dict):
-            return {key: self.place(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(self.place(item) for item in value)
-        return value
+        return each_tensor(lambda t: t.to(self.device, self.dtype if t.is_floating_point() else None), value)
 
-    def __call__(self, inputs: Tensor) -> Any:
+    def __call__(self, inputs: Inputs) -> Any:
         """What the module returns for `inputs`, in evaluation mode."""
-        return self.module(inputs)
+        positional, named = arguments(inputs)
+        return self.module(*positional, **named)
 
     @contextlib.contextmanager
     def batch_statistics(self) -> Iterator[None]:
@@ -133,7 +129,7 @@ class Network:
                 norm.eval()
 
     @torch.no_grad()
-    def refresh_batch_norm(self, batches: list[Tensor]) -> None:
+    def refresh_batch_norm(self, batches: list[Any]) -> None:
         """Replace the running statistics by their averages over `batches` of inputs; other layers evaluate."""
         momenta = [norm.momentum for norm in self.batch_norms]
         for norm in self.batch_norms:
@@ -142,7 +138,7 @@ class Network:
         try:
             with self.batch_statistics():
                 for inputs in batches:
-                    self.module(self.place(inputs))
+                    self(self.place(inputs))
         finally:
             for norm, momentum in zip(self.batch_norms, momenta, strict=True):
                 norm.momentum = momentum

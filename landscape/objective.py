@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
 from landscape.failures import first_line, out_of_memory
+from landscape.inputs import Inputs, each_tensor, sample_count, shape_text, take
 from landscape.network import Network, differentiable, evaluating
 from landscape.per_sample import PerSampleNorms
 from landscape.products import SecondDerivative
@@ -56,7 +57,8 @@ class Objective:
     model : nn.Module
         Copied; the caller's stays as it is.
     batches : Samples, or an iterable of batches that can be walked again and again
-        With a `task` each batch is a pair (inputs, targets); a loss function gets them as they are.
+        With a `task` each batch is a pair (inputs, targets), or a mapping whose ``labels`` are the targets and whose
+        other entries are the named inputs; a loss function gets them as they are.
     task : Task, optional
         Cross-entropy of logits: gives error, logits and Gauss-Newton quantities.
     loss_fn : LossFunction, optional
@@ -115,7 +117,7 @@ class Objective:
             if self.task is None or self.data is not None:
                 yield self.network.place(batch)
             else:
-                inputs, targets = batch
+                inputs, targets = _pair(batch)
                 yield self.network.place(inputs), self.network.place(self.task.check_targets(targets))
 
     def _prepare(self, data: Samples | Iterable[Any]) -> Iterable[Any]:
@@ -125,7 +127,8 @@ class Objective:
                 raise LandscapeError("the batches can be walked only once", "a list or a loader, walked for every pass")
             return data
         targets = data.targets if self.task is None else self.task.check_targets(data.targets)
-        inputs = data.inputs.to(self.network.dtype) if data.inputs.is_floating_point() else data.inputs
+        kind = self.network.dtype
+        inputs = each_tensor(lambda t: t.to(kind) if t.is_floating_point() else t, data.inputs)
         self.data = Samples(inputs, targets)
         return list(self.data.batches(self.execution.batch_size))
 
@@ -141,7 +144,7 @@ class Objective:
     def _count(self) -> tuple[int, float]:
         samples, normaliser = 0, 0.0
         for batch in self.batches():
-            size = _batch_length(batch)
+            size = sample_count(batch)
             samples += size
             normaliser += self.task.normaliser(batch[1]) if self.task is not None else size
         if samples == 0 or normaliser <= 0:
@@ -159,7 +162,7 @@ class Objective:
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             if out_of_memory(error):
                 raise
-            shape = f" of shape {tuple(batch[0].shape)}" if self.task is not None else ""
+            shape = f" of shape {shape_text(batch[0])}" if self.task is not None else ""
             raise LandscapeError(
                 f"the model fails on a batch{shape}: {first_line(error)}", "inputs of the kind it was trained on"
             ) from error
@@ -186,7 +189,7 @@ class Objective:
         """This batch's part of the mean loss, a scalar."""
         value = self._evaluate(batch)
         if self.task is None:
-            return value * (_batch_length(batch) / self.normaliser)
+            return value * (sample_count(batch) / self.normaliser)
         return self.task.losses(value, batch[1]).sum() / self.normaliser
 
     def loss_and_error(self) -> LossAndError:
@@ -208,18 +211,19 @@ class Objective:
             samples=self.samples,
         )
 
-    def logits(self, inputs: Tensor | None = None) -> Tensor:
+    def logits(self, inputs: Inputs | None = None) -> Tensor:
         """Logits of every sample, or of other inputs, shape (n, classes), float64."""
         task = self.require_task()
         if inputs is None:
             source = (batch[0] for batch in self.batches())
         else:
-            source = (self.network.place(part) for part in inputs.split(self.execution.batch_size))
+            size, count = self.execution.batch_size, sample_count(inputs)
+            source = (self.network.place(take(inputs, slice(i, i + size))) for i in range(0, count, size))
         parts = []
         with evaluating():
             for batch in source:
                 parts.append(task.logits(self.network(batch)).double())
-                self.sample_gradients += len(batch) / 3
+                self.sample_gradients += sample_count(batch) / 3
         return torch.cat(parts)
 
     def check_determinism(self) -> LossAndError:
@@ -317,12 +321,14 @@ class Objective:
         return (residual * logits).sum() / self.normaliser
 
 
-def _batch_length(batch: Any) -> int:
-    """Samples in a batch: the first dimension of its first tensor."""
-    if isinstance(batch, Tensor) and batch.dim():
-        return len(batch)
-    items = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, list | tuple) else ()
-    for item in items:
-        if isinstance(item, Tensor | Mapping | list | tuple):
-            return _batch_length(item)
-    raise LandscapeError(f"a batch of type {type(batch).__name__} without a tensor", "tensors, in tuples, lists, dicts")
+def _pair(batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and targets of one batch of a loader."""
+    if isinstance(batch, Mapping):
+        if "labels" not in batch:
+            raise LandscapeError(f"a batch with the keys {', '.join(map(str, batch))}", "the targets under 'labels'")
+        return {key: item for key, item in batch.items() if key != "labels"}, batch["labels"]
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise LandscapeError(
+            f"a batch of type {type(batch).__name__}", "a pair (inputs, targets), or a mapping with 'labels'"
+        )
+    return batch[0], batch[1]

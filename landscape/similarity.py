@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
+from landscape.inputs import Inputs
 
 LEAST_SAMPLES = 4
 """With fewer, centred features of any two networks are nearly parallel."""
@@ -47,14 +48,16 @@ def _centred(features: Tensor, which: str) -> Tensor:
     return centred / norm
 
 
-def mixup(inputs: Tensor, alpha: float, seed: int) -> Tensor:
+def mixup(inputs: Inputs, alpha: float, seed: int) -> Tensor:
     """``l x_n + (1 - l) x_pi(n)`` with a random permutation pi and l ~ Beta(alpha, alpha) for each sample.
 
     Raises
     ------
     LandscapeError
-        If the inputs are not floating: token or category numbers have no mixture.
+        If the inputs are not one floating tensor: token or category numbers have no mixture.
     """
+    if not isinstance(inputs, Tensor):
+        raise LandscapeError("inputs of several tensors cannot be mixed", "one floating tensor")
     if not inputs.is_floating_point():
         raise LandscapeError(f"inputs of type {inputs.dtype} cannot be mixed", "floating inputs")
     generator = np.random.default_rng(seed)

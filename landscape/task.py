@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from landscape.errors import LandscapeError
+from landscape.inputs import Inputs, check_lengths, sample_count, shape_text, take
 
 SUPPORTED = "single-label classification with logits of shape (samples, classes), or one logit a sample"
 
@@ -21,38 +22,44 @@ class Samples:
 
     Parameters
     ----------
-    inputs : Tensor, shape (n, ...)
+    inputs : Inputs
+        A tensor (n, ...), or a tuple, list or mapping of such: see :data:`landscape.inputs.Inputs`.
     targets : Tensor
         Class indices, int64 of shape (n,), or class probabilities, floating of shape (n, classes).
     """
 
-    inputs: Tensor
+    inputs: Inputs
     targets: Tensor
 
     def __post_init__(self) -> None:
-        if self.inputs.dim() == 0 or self.targets.dim() == 0 or len(self.inputs) != len(self.targets):
+        check_lengths(self.inputs)
+        if self.targets.dim() == 0 or sample_count(self.inputs) != len(self.targets):
             raise LandscapeError(
-                f"inputs of shape {tuple(self.inputs.shape)} and targets of shape {tuple(self.targets.shape)}",
+                f"inputs of shape {shape_text(self.inputs)} and targets of shape {tuple(self.targets.shape)}",
                 "one target for each input",
             )
-        if len(self.inputs) == 0:
+        if len(self.targets) == 0:
             raise LandscapeError("the data hold no sample", "at least one")
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.targets)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> Iterator[tuple[Any, Tensor]]:
         """Consecutive batches of `size` samples, the last one as short as it comes."""
         for start in range(0, len(self), size):
-            yield self.inputs[start : start + size], self.targets[start : start + size]
+            part = slice(start, start + size)
+            yield take(self.inputs, part), self.targets[part]
 
     def subset(self, most: int, seed: int) -> Samples:
         """These samples if they are at most `most`, else a subset of that size fixed by `seed`."""
         if len(self) <= most:
             return self
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(self), generator=generator)[:most].to(self.inputs.device)
-        return Samples(self.inputs[chosen], self.targets[chosen.to(self.targets.device)])
+        return self.at(torch.randperm(len(self), generator=generator)[:most])
+
+    def at(self, chosen: Tensor) -> Samples:
+        """The samples of the given numbers, in their order."""
+        return Samples(take(self.inputs, chosen), self.targets[chosen.to(self.targets.device)])
 
 
 @dataclass(frozen=True, eq=False)

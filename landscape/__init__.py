@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from landscape.measure import measure
     from landscape.objective import ClassificationData, LossAndError, Objective, Samples, Task
     from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
+    from landscape.spectra import LayerSpectrum, layer_spectra
 
 __all__ = [
     "ALONE_METRICS",
@@ -42,6 +43,7 @@ __all__ = [
     "Eigenvalues",
     "Execution",
     "LandscapeError",
+    "LayerSpectrum",
     "LossAndError",
     "Measurement",
     "NotMeasured",
@@ -57,6 +59,7 @@ __all__ = [
     "barrier",
     "disagreement",
     "fit_curve",
+    "layer_spectra",
     "linear_barrier_percent",
     "linear_cka",
     "linear_path",
@@ -78,6 +81,7 @@ _NEEDS_TORCH = {
     ),
     **dict.fromkeys(("ClassificationData", "LossAndError", "Objective", "Samples", "Task"), "objective"),
     **dict.fromkeys(("disagreement", "linear_cka", "mixup", "parameter_distance"), "similarity"),
+    **dict.fromkeys(("LayerSpectrum", "layer_spectra"), "spectra"),
     "SymmetricOperator": "lanczos",
     "measure": "measure",
 }

@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
-from landscape.hessian import LEAST_PRODUCTS, Eigenvalues, spectral_density, top_eigenvalues, trace
+from landscape.finiteness import not_finite
+from landscape.first_order import FirstOrder, first_order_pass
+from landscape.gauss_newton import sampled_trace
+from landscape.hessian import LEAST_PRODUCTS, spectral_density
 from landscape.ledger import Ledger
 from landscape.network import Network, seeded_global_state, unwrap
 from landscape.objective import LossAndError, Objective
 from landscape.protocol import Protocol
 from landscape.pyhessian_backend import pyhessian_estimate
+from landscape.sampled_eigenvalue import SampledEigenvalue, sampled_top_eigenvalue
+from landscape.sampling_error import SamplingPlan, log_error
 
 EIGENVALUE_METRICS = (
     "hessian_top_eigenvalue",
@@ -23,7 +28,18 @@ EIGENVALUE_METRICS = (
     "hessian_smallest_eigenvalue",
     "hessian_top_eigenvalue_per_parameter",
 )
+REPEATED_SAMPLES = 64
+"""Samples evaluated twice: what is random in the network shows on any."""
+
 TRACE_METRICS = ("hessian_trace", "hessian_trace_per_parameter")
+TRAINING_METRICS = (
+    "train_error_percent",
+    "train_loss",
+    "train_error_over_chance",
+    "gradient_norm_squared_per_parameter",
+    *EIGENVALUE_METRICS,
+    *TRACE_METRICS,
+)
 
 
 def put_loss(ledger: Ledger, which: str, found: LossAndError, correction: float) -> None:
@@ -38,70 +54,107 @@ def put_loss(ledger: Ledger, which: str, found: LossAndError, correction: float)
     ledger.put(f"{which}_error_percent", found.error_percent, correction * error, found.samples)
 
 
-def measure_training_loss(ledger: Ledger, objective: Objective, available: int, chance: float) -> None:
-    """Error and loss on the training samples, once they are known to repeat.
+def measure_first_order(
+    ledger: Ledger, objective: Objective, plan: SamplingPlan, trace: str, chance: float
+) -> FirstOrder | None:
+    """Error, loss and gradient on the training samples, once they are known to repeat, and the Gauss-Newton trace.
 
     Parameters
     ----------
-    available : int
-        Training samples there are: where all are used the values have no error, else that of a sample drawn without
-        replacement.
+    plan : SamplingPlan
+        Where all available samples are used the values have no error, else that of a sample drawn without replacement.
+    trace : str
+        As in the protocol.
     chance : float
         Error in percent of the best constant answer; 0 where there is only one class.
 
     Raises
     ------
     LandscapeError
-        If two evaluations differ.
+        If two evaluations of the first samples differ.
     """
-    ledger.progress("loss", 0.0)
-    found = objective.check_determinism()
+    objective.at(0, min(REPEATED_SAMPLES, objective.samples)).check_determinism()
     ledger.put("parameter_count", objective.parameter_count, samples=0)
-    put_loss(ledger, "train", found, math.sqrt(max(0.0, 1 - found.samples / available)))
-    if found.error_percent is not None:
-        if chance > 0:
+    found: FirstOrder | None = None
+    with ledger.stage("loss and gradient", ("gradient_norm_squared_per_parameter", *TRACE_METRICS)):
+        found = first_order_pass(objective, plan, trace)
+    loss = objective.loss_and_error() if found is None else found.loss
+    if not math.isfinite(loss.loss):
+        ledger.skip(TRAINING_METRICS, not_finite(objective) or f"the loss is {loss.loss}")
+    put_loss(ledger, "train", loss, math.sqrt(max(0.0, 1 - plan.share(loss.samples))))
+    if loss.error_percent is not None:
+        _put_error_over_chance(ledger, chance)
+    if found is not None:
+        _put_gradient(ledger, objective, found)
+    return found
+
+
+def _put_error_over_chance(ledger: Ledger, chance: float) -> None:
+    if chance > 0:
+        if "train_error_percent" in ledger.metrics:
             error = ledger.metrics["train_error_percent"]
             ledger.put("train_error_over_chance", error.value / chance, error.standard_error / chance)
         else:
-            ledger.flag("single_class")
-            ledger.skip(
-                ("train_error_over_chance", "connectivity_barrier_over_chance"),
-                "all training labels are of one class, so that chance makes no error",
-            )
-    ledger.progress("loss", 1.0)
+            ledger.skip(("train_error_over_chance",), "needs train_error_percent, which is not finite")
+    else:
+        ledger.flag("single_class")
+        ledger.skip(
+            ("train_error_over_chance", "connectivity_barrier_over_chance"),
+            "all training labels are of one class, so that chance makes no error",
+        )
 
 
-def measure_gradient(ledger: Ledger, objective: Objective) -> None:
-    """Squared norm of the full-batch gradient over P, and both norms of each parameter tensor."""
-    network = objective.network
-    with ledger.stage("gradient", ("gradient_norm_squared_per_parameter",)):
-        gradient = objective.gradient().double()
-        ledger.put("gradient_norm_squared_per_parameter", float(gradient.square().sum()) / len(gradient))
-        norms = [float(part.norm()) for part in gradient.split(network.sizes)]
-        for name, parameter, norm in zip(network.names, network.parameters, norms, strict=True):
-            ledger.layers.append(
-                {
-                    "name": name,
-                    "shape": list(parameter.shape),
-                    "parameters": parameter.numel(),
-                    "weight_norm": float(parameter.detach().double().norm()),
-                    "gradient_norm": norm if math.isfinite(norm) else None,
-                }
-            )
+def _put_gradient(ledger: Ledger, objective: Objective, found: FirstOrder) -> None:
+    """Squared norm of the gradient over P, and both norms of each parameter tensor."""
+    network, count = objective.network, objective.parameter_count
+    value, error = found.norm_squared.value, found.norm_squared.standard_error
+    if value < error:
+        ledger.flag("gradient_below_noise")
+        value = error  # what a gradient that hides in the sampling noise may well have
+    ledger.put("gradient_norm_squared_per_parameter", value / count, error / count)
+    norms = [float(part.double().norm()) for part in found.gradient.split(network.sizes)]
+    ledger.layers = [
+        {
+            "name": name,
+            "shape": list(parameter.shape),
+            "parameters": parameter.numel(),
+            "weight_norm": float(parameter.detach().double().norm()),
+            "gradient_norm": norm if math.isfinite(norm) else None,
+        }
+        for name, parameter, norm in zip(network.names, network.parameters, norms, strict=True)
+    ]
 
 
-def measure_hessian(ledger: Ledger, objective: Objective, protocol: Protocol) -> None:
-    """Eigenvalues, spectral density and trace, by this package."""
-    found = _eigenvalues(ledger, objective, protocol)
+def measure_hessian(
+    ledger: Ledger,
+    objective: Objective,
+    protocol: Protocol,
+    plan: SamplingPlan,
+    first: FirstOrder | None,
+    most: int,
+) -> None:
+    """Eigenvalues, spectral density and trace, by this package.
+
+    Parameters
+    ----------
+    plan : SamplingPlan
+    first : FirstOrder, optional
+        The pass that gave the Gauss-Newton trace; without it the trace has its reason already.
+    most : int
+        Most samples for the eigenvalues.
+    """
+    found = _eigenvalues(ledger, objective, protocol, plan, most)
     if found is not None and protocol.density_probes:
         with ledger.stage("density", ()):
+            part = objective.at(0, _first_samples(found, plan))
             density = spectral_density(
-                objective,
+                part,
                 steps=protocol.density_steps,
                 probes=protocol.density_probes,
                 seed=protocol.seed,
-                first=found.run,
+                first=found.first.run,
             )
+            part.release()
             ledger.series["spectral_density"] = {
                 "eigenvalues": list(density.eigenvalues),
                 "density": list(density.density),
@@ -109,51 +162,75 @@ def measure_hessian(ledger: Ledger, objective: Objective, protocol: Protocol) ->
                 "ritz_weights": [list(weights) for weights in density.ritz_weights],
                 "width": density.width,
             }
+    if first is None:
+        return
     with ledger.stage("trace", TRACE_METRICS):
-        estimate = trace(
-            objective,
-            relative_error=protocol.trace_relative_error,
-            mode=protocol.trace,
-            seed=protocol.seed,
-            deflation=None if found is None else found.vectors,
-        )
-        _put_trace(ledger, objective, protocol, estimate.value, estimate.standard_error)
+        deflation = None if found is None or objective.task is not None else _leading(found, protocol.eigenvalues)
+        estimate = sampled_trace(objective, plan, first if objective.task is not None else None, deflation=deflation)
+        _put_trace(ledger, objective, protocol, estimate.value, estimate.standard_error, estimate.samples)
         if math.isfinite(estimate.value):
             ledger.series["trace"] = asdict(estimate)
-    objective.release()
+    if objective.product_method == "finite_difference":
+        ledger.flag("finite_difference_products")
 
 
-def _eigenvalues(ledger: Ledger, objective: Objective, protocol: Protocol) -> Eigenvalues | None:
-    count = objective.parameter_count
+def _eigenvalues(
+    ledger: Ledger, objective: Objective, protocol: Protocol, plan: SamplingPlan, most: int
+) -> SampledEigenvalue | None:
     with ledger.stage("eigenvalues", EIGENVALUE_METRICS):
-        found = top_eigenvalues(
-            objective,
-            protocol.eigenvalues,
+        found = sampled_top_eigenvalue(
+            objective if most >= objective.samples else objective.at(0, most),
+            plan,
             tolerance=protocol.eigenvalue_tolerance,
-            seed=protocol.seed,
             # the same run serves as the density's first probe
             least_products=max(LEAST_PRODUCTS, protocol.density_steps if protocol.density_probes else 0),
         )
-        ledger.put("hessian_top_eigenvalue", found.values[0], found.bounds[0])
-        ledger.put("hessian_top_eigenvalue_per_parameter", found.values[0] / count, found.bounds[0] / count)
-        ledger.put("hessian_top_eigenvalue_magnitude", *found.magnitude)
-        ledger.put("hessian_smallest_eigenvalue", found.smallest, found.smallest_bound)
-        if not found.converged:
+        _put_eigenvalues(ledger, objective, found)
+        if not (found.first.converged and found.found.converged):
             ledger.flag("eigenvalues_not_converged")
+        if log_error(found.value, found.sampling_error) > plan.precision:
+            ledger.flag("eigenvalue_precision_not_reached")
+        values, bounds, _ = found.first.run.ritz()
+        listed = slice(None, -1 - min(protocol.eigenvalues, len(values)), -1)
         ledger.series["top_eigenvalues"] = {
-            "eigenvalues": list(found.values),
-            "bounds": list(found.bounds),
+            "eigenvalues": values[listed].tolist(),
+            "bounds": bounds[listed].tolist(),
             "products": found.products,
+            "samples": _first_samples(found, plan),
         }
         return found
     return None
+
+
+def _leading(found: SampledEigenvalue, k: int) -> Tensor:
+    """The Ritz vectors of the k largest Ritz values of the first run, shape (k, P)."""
+    _, _, vectors = found.first.run.ritz()
+    return found.first.run.basis.combine(vectors[:, -k:].T)
+
+
+def _put_eigenvalues(ledger: Ledger, objective: Objective, found: SampledEigenvalue) -> None:
+    """The top eigenvalue with its sampling error and bound; the others as the samples used have them."""
+    count, ends = objective.parameter_count, found.found
+    error = math.hypot(found.bound, found.sampling_error)
+    ledger.put("hessian_top_eigenvalue", found.value, error, found.samples)
+    ledger.put("hessian_top_eigenvalue_per_parameter", found.value / count, error / count, found.samples)
+    ledger.put("hessian_smallest_eigenvalue", ends.smallest, ends.smallest_bound, found.samples)
+    if -ends.smallest > ends.values[0]:
+        ledger.put("hessian_top_eigenvalue_magnitude", -ends.smallest, ends.smallest_bound, found.samples)
+    else:
+        ledger.put("hessian_top_eigenvalue_magnitude", abs(found.value), error, found.samples)
+
+
+def _first_samples(found: SampledEigenvalue, plan: SamplingPlan) -> int:
+    """Samples of the first run."""
+    return found.samples if found.samples == plan.available <= 2 * plan.first else min(plan.first, found.samples // 2)
 
 
 def measure_hessian_by_pyhessian(ledger: Ledger, objective: Objective, protocol: Protocol) -> None:
     """Eigenvalue of largest magnitude and trace, by the PyHessian package."""
     with ledger.stage("pyhessian", (*EIGENVALUE_METRICS, *TRACE_METRICS)):
         found = pyhessian_estimate(objective, protocol)
-        _put_trace(ledger, objective, protocol, found.trace, found.trace_standard_error)
+        _put_trace(ledger, objective, protocol, found.trace, found.trace_standard_error, objective.samples)
         value, bound, count = found.eigenvalue, found.eigenvalue_bound, objective.parameter_count
         ledger.put("hessian_top_eigenvalue_magnitude", abs(value), bound)
         if value > 0:  # then the largest in magnitude is the largest
@@ -162,11 +239,13 @@ def measure_hessian_by_pyhessian(ledger: Ledger, objective: Objective, protocol:
         ledger.skip(EIGENVALUE_METRICS, "PyHessian gives the eigenvalue of largest magnitude only")
 
 
-def _put_trace(ledger: Ledger, objective: Objective, protocol: Protocol, value: float, error: float) -> None:
+def _put_trace(
+    ledger: Ledger, objective: Objective, protocol: Protocol, value: float, error: float, samples: int
+) -> None:
     count = objective.parameter_count
-    ledger.put("hessian_trace", value, error)
-    ledger.put("hessian_trace_per_parameter", value / count, error / count)
-    if error > protocol.trace_relative_error * abs(value):
+    ledger.put("hessian_trace", value, error, samples)
+    ledger.put("hessian_trace_per_parameter", value / count, error / count, samples)
+    if error > protocol.precision * abs(value):
         ledger.flag("trace_precision_not_reached")
     if value < 0:
         ledger.flag("trace_negative")

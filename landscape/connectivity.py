@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from landscape.alignment import match_weights, permuted
+from landscape.curve_training import train_curve
 from landscape.errors import LandscapeError
-from landscape.inputs import Inputs
-from landscape.network import Network, differentiable
-from landscape.objective import Objective
+from landscape.inputs import Inputs, sample_count, take
+from landscape.network import Network, evaluating
+from landscape.objective import LossAndError, Objective
+from landscape.paths import (
+    Barrier,
+    BezierCurve,
+    Path,
+    Statistics,
+    barrier,
+    evaluate_points,
+    linear_barrier_percent,
+    refreshed,
+    statistics_of,
+)
+from landscape.permutations import permutation_groups
 from landscape.protocol import Execution, Protocol
 from landscape.task import ClassificationData, Samples, Task
+
+__all__ = [
+    "NEAR_DISTANCE",
+    "Barrier",
+    "BezierCurve",
+    "Pair",
+    "Path",
+    "barrier",
+    "check_same_architecture",
+    "fit_curve",
+    "linear_barrier_percent",
+    "linear_path",
+    "pair_gradients",
+    "pair_of",
+    "same_weights",
+]
 
 NEAR_DISTANCE = 0.6
 """Relative parameter distance below which two networks are hardly two trainings from different initial weights.
@@ -23,69 +52,10 @@ Pairs from independent seeds lay at 0.81 (short training with LayerNorm, whose s
 from the same initial weights at 0.005 to 0.53, and checkpoints of one run at 0.02 to 0.29.
 """
 
-
-@dataclass(frozen=True, eq=False)
-class BezierCurve:
-    """``w(t) = (1-t)^2 a + 2 t (1-t) m + t^2 b``, a quadratic Bézier curve in parameter space.
-
-    Parameters
-    ----------
-    start, middle, end : Tensor, shape (P,)
-        The given networks' parameters, and the point between them that is trained.
-    """
-
-    start: Tensor
-    middle: Tensor
-    end: Tensor
-
-    def parameters(self, t: float) -> Tensor:
-        """w(t), shape (P,); at t = 0 and 1 the given networks' bit for bit."""
-        if t in (0.0, 1.0):  # not by the formula: a + 0 m turns -0.0 into 0.0
-            return (self.start if t == 0.0 else self.end).clone()
-        return (1 - t) ** 2 * self.start + 2 * t * (1 - t) * self.middle + t**2 * self.end
-
-
-@dataclass(frozen=True)
-class Path:
-    """Training error and loss at points of a path.
-
-    Parameters
-    ----------
-    t : tuple of float
-        From 0 to 1.
-    error_percent, loss : tuples of float
-        At each point; in networks with BatchNorm with statistics refreshed there, the ends included.
-    refreshed : bool
-        Whether there were BatchNorm statistics to refresh.
-    end_shift_error_percent, end_shift_loss : pairs of float
-        Refreshed less own statistics, at both ends; 0 without BatchNorm.
-    """
-
-    t: tuple[float, ...]
-    error_percent: tuple[float, ...]
-    loss: tuple[float, ...]
-    refreshed: bool
-    end_shift_error_percent: tuple[float, float]
-    end_shift_loss: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Barrier:
-    """How much a path rises above its ends.
-
-    Parameters
-    ----------
-    peak_percent : float
-        Largest training error at t = 1/4, 1/2, 3/4.
-    barrier_percent : float
-        The peak less the mean of the two ends' errors.
-    barrier_loss : float
-        The same with losses.
-    """
-
-    peak_percent: float
-    barrier_percent: float
-    barrier_loss: float
+PATH_SAMPLES = 2048
+BATCH_NORM_SAMPLES = 512
+CHECKED_SAMPLES = 64
+"""Samples on which a network with permuted hidden units must answer as before."""
 
 
 class Pair:
@@ -96,6 +66,10 @@ class Pair:
     start, end : Objective
         Both on the same samples, with a task.
     protocol : Protocol
+    path_samples : int
+        Most samples on which points of a path are evaluated, the same for all points of all paths.
+    batch_norm_samples : int
+        Most samples from which BatchNorm statistics are refreshed at a point.
 
     Raises
     ------
@@ -103,20 +77,32 @@ class Pair:
         If the architectures differ, or statistics would have to be refreshed from a single sample.
     """
 
-    def __init__(self, start: Objective, end: Objective, protocol: Protocol) -> None:
+    def __init__(
+        self,
+        start: Objective,
+        end: Objective,
+        protocol: Protocol,
+        path_samples: int = PATH_SAMPLES,
+        batch_norm_samples: int = BATCH_NORM_SAMPLES,
+    ) -> None:
         check_same_architecture(start.network, end.network)
         self.protocol = protocol
         self.start, self.end = start.network.flat.clone(), end.network.flat.clone()
-        self.own = start.loss_and_error(), end.loss_and_error()
         self.work = start.of(start.network.module)  # a third copy, whose parameters move along the path
-        self._statistics: list[Inputs] = []
-        if self.work.network.batch_norms:
-            samples = self._samples()
-            if len(samples) < 2:
-                raise LandscapeError("BatchNorm statistics cannot be refreshed from one sample", "two or more samples")
-            parts = max(1, len(samples) // protocol.curve_batch_size)
-            cuts = torch.arange(len(samples)).tensor_split(parts)  # even parts: no rest of one sample
-            self._statistics = [samples.at(part).inputs for part in cuts]
+        self._own_statistics = [statistics_of(objective.network) for objective in (start, end)]
+        self._sampled = self.work
+        if self.work.data is not None and len(self.work.data) > path_samples:
+            self._sampled = self.work.on(self.work.data.subset(path_samples, protocol.seed))
+        self._refreshing = self._refreshing_batches(batch_norm_samples) if self.work.network.batch_norms else []
+        self._known_ends: tuple[list[LossAndError], list[LossAndError]] | None = None
+
+    def _refreshing_batches(self, most: int) -> list[Inputs]:
+        samples = self._samples().subset(most, self.protocol.seed)
+        if len(samples) < 2:
+            raise LandscapeError("BatchNorm statistics cannot be refreshed from one sample", "two or more samples")
+        parts = max(1, len(samples) // self.protocol.curve_batch_size)
+        cuts = torch.arange(len(samples)).tensor_split(parts)  # even parts: no rest of one sample
+        return [self.work.network.place(samples.at(part).inputs) for part in cuts]
 
     def _samples(self) -> Samples:
         if self.work.data is None:
@@ -124,16 +110,17 @@ class Pair:
         return self.work.data
 
     @property
+    def path_samples(self) -> int:
+        """Samples on which points of a path are evaluated."""
+        return self._sampled.samples
+
+    @property
     def sample_gradients(self) -> float:
         """Cost of the work along paths, in sample gradients."""
         return self.work.sample_gradients
 
     def fit_curve(self, progress: Callable[[float], None] | None = None) -> BezierCurve:
-        """Train the middle point, from the middle of the chord, to the least mean training loss along the curve.
-
-        Minimises ``E_t L(w(t))``, t uniform and stratified over the steps, by Adam on mini-batches. The step of each
-        parameter tensor is relative to its root mean square in the two networks, so that one learning rate fits
-        every width and layer; it falls to zero along half a cosine. BatchNorm layers use batch statistics.
+        """Train the middle point of a curve between the two networks; see :func:`train_curve`.
 
         Raises
         ------
@@ -142,36 +129,7 @@ class Pair:
         """
         if torch.equal(self.start, self.end):
             raise same_weights()
-        protocol, data, network = self.protocol, self._samples(), self.work.network
-        generator = torch.Generator().manual_seed(protocol.seed)
-        steps, size = protocol.curve_steps, min(protocol.curve_batch_size, len(data))
-        times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
-        epochs = -(-steps * size // len(data))
-        order = torch.cat([torch.randperm(len(data), generator=generator) for _ in range(epochs)])
-        curve = BezierCurve(self.start, (self.start + self.end) / 2, self.end)
-        adam = _RelativeAdam(self._scales(), protocol.curve_learning_rate, steps)
-        with differentiable(), network.batch_statistics():
-            for step, t in enumerate(times.tolist()):
-                batch = data.at(order[step * size : (step + 1) * size])
-                network.load(curve.parameters(t))
-                gradient = self._mini_batch_gradient(batch.inputs, batch.targets)
-                adam.update(curve.middle, gradient * (2 * t * (1 - t)))
-                if progress is not None:
-                    progress((step + 1) / steps)
-        self.work.sample_gradients += steps * size
-        return curve
-
-    def _mini_batch_gradient(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        network, task = self.work.network, self.work.require_task()
-        logits = task.logits(network(network.place(inputs)))
-        labels = network.place(targets)
-        return network.gradient(task.losses(logits, labels).sum() / task.normaliser(labels))
-
-    def _scales(self) -> Tensor:
-        """Root mean square of each tensor in both networks, at least a tenth of that of all, for each parameter."""
-        squares = (self.start.square() + self.end.square()) / 2
-        parts = [part.mean().expand(part.numel()) for part in squares.split(self.work.network.sizes)]
-        return torch.cat(parts).clamp_min(0.01 * float(squares.mean())).sqrt()
+        return train_curve(self.work, self._samples(), (self.start, self.end), self.protocol, progress)
 
     def curve_path(self, curve: BezierCurve) -> Path:
         """Error and loss along a curve."""
@@ -179,55 +137,80 @@ class Pair:
 
     def linear_path(self) -> Path:
         """Error and loss along the straight line ``a + t (b - a)``."""
+        return self._line_to(self.end)
 
-        def parameters(t: float) -> Tensor:
-            if t in (0.0, 1.0):
-                return self.start if t == 0.0 else self.end
-            return self.start + t * (self.end - self.start)
+    def aligned_linear_path(self) -> Path:
+        """Error and loss along the straight line to the end with its hidden units in the start's order.
 
-        return self._path(parameters, self.protocol.linear_points)
+        They are matched by their weights (:func:`match_weights`), which takes no gradient. The end's function, and so
+        its error and loss, are the same.
+
+        Raises
+        ------
+        LandscapeError
+            If the network's permutation symmetries are not understood.
+        """
+        return self._line_to(self._aligned_end())
+
+    def _line_to(self, end: Tensor) -> Path:
+        return self._path(lambda t: self.start + t * (end - self.start), self.protocol.linear_points)
+
+    def _aligned_end(self) -> Tensor:
+        network = self.work.network
+        groups = permutation_groups(network.module)
+        first, second = (dict(zip(network.names, network.split(flat), strict=True)) for flat in (self.start, self.end))
+        moved = permuted(second, groups, match_weights(first, second, groups))
+        aligned = torch.cat([moved[name].reshape(-1) for name in network.names])
+        self._check_same_function(aligned)
+        return aligned
+
+    def _check_same_function(self, aligned: Tensor) -> None:
+        """Compare the answers of the end and of its permuted copy on a few samples."""
+        inputs, _ = next(self._sampled.batches())
+        few = take(inputs, slice(CHECKED_SAMPLES))
+        task, network, answers = self.work.require_task(), self.work.network, []
+        with evaluating(), network.batch_statistics():
+            for flat in (self.end, aligned):
+                network.load(flat)
+                answers.append(task.logits(network(few)).double())
+        self.work.sample_gradients += 2 * len(answers[0]) / 3
+        shift = float((answers[1] - answers[0]).abs().max())
+        if not shift <= 1e-3 * (1 + float(answers[0].abs().max())):
+            raise LandscapeError(
+                f"permuting the hidden units moves the logits by {shift:.3g}",
+                "a network whose permutation symmetries are understood",
+            )
 
     def _path(self, parameters: Callable[[float], Tensor], points: int) -> Path:
         times = tuple(k / (points - 1) for k in range(points))
-        errors, losses = [], []
-        for t in times:
-            self.work.network.load(parameters(t))
-            if self._statistics:
-                self.work.network.refresh_batch_norm(self._statistics)
-                self.work.sample_gradients += self.work.samples / 3
-            point = self.work.loss_and_error()
-            errors.append(_known(point.error_percent))
-            losses.append(point.loss)
-        first, last = self.own
+        own, (first, last) = self._ends()
+        inner = self._evaluate([partial(parameters, t) for t in times[1:-1]])
+        found = [first, *inner, last]
+        errors = [_known(point.error_percent) for point in found]
+        own_errors = [_known(point.error_percent) for point in own]
         return Path(
             t=times,
             error_percent=tuple(errors),
-            loss=tuple(losses),
-            refreshed=bool(self._statistics),
-            end_shift_error_percent=(errors[0] - _known(first.error_percent), errors[-1] - _known(last.error_percent)),
-            end_shift_loss=(losses[0] - first.loss, losses[-1] - last.loss),
+            loss=tuple(point.loss for point in found),
+            refreshed=bool(self._refreshing),
+            end_shift_error_percent=(errors[0] - own_errors[0], errors[-1] - own_errors[1]),
+            end_shift_loss=(first.loss - own[0].loss, last.loss - own[1].loss),
         )
 
+    def _ends(self) -> tuple[list[LossAndError], list[LossAndError]]:
+        """Both networks as they are, and as points of a path; evaluated once for all paths."""
+        if self._known_ends is None:
+            points = [lambda: self.start, lambda: self.end]
+            own = evaluate_points(self._sampled, points, self._own_statistics)
+            self._known_ends = own, self._evaluate(points) if self._refreshing else own
+        return self._known_ends
 
-class _RelativeAdam:
-    """Adam (Kingma and Ba, 2015) on one vector, its steps in units of `scales`, falling along half a cosine."""
-
-    def __init__(self, scales: Tensor, learning_rate: float, steps: int) -> None:
-        self.scales = scales
-        self.learning_rate = learning_rate
-        self.steps = steps
-        self.step = 0
-        self.mean = torch.zeros_like(scales)
-        self.square = torch.zeros_like(scales)
-
-    def update(self, values: Tensor, gradient: Tensor) -> None:
-        """One step, in place."""
-        rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
-        self.step += 1
-        self.mean.lerp_(gradient, 0.1)
-        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        spread = (self.square / (1 - 0.999**self.step)).sqrt_().add_(1e-8)
-        values.addcdiv_(self.mean * self.scales, spread, value=-rate / (1 - 0.9**self.step))
+    def _evaluate(self, points: Sequence[Callable[[], Tensor]]) -> list[LossAndError]:
+        statistics: list[Statistics] = [[] for _ in points]
+        if self._refreshing:
+            statistics = refreshed(self.work.network, points, self._refreshing)
+            self.work.sample_gradients += len(points) * sum(map(sample_count, self._refreshing)) / 3
+        return evaluate_points(self._sampled, points, statistics)
 
 
 def fit_curve(
@@ -269,26 +252,30 @@ def pair_of(
     return Pair(start, start.of(model_b), protocol)
 
 
-def barrier(path: Path) -> Barrier:
-    """Peak and barriers of a path from its points t = 1/4, 1/2, 3/4 and its ends."""
-    inner = [path.t.index(t) for t in (0.25, 0.5, 0.75)]
-    peak = max(path.error_percent[i] for i in inner)
-    loss = max(path.loss[i] for i in inner)
-    return Barrier(
-        peak_percent=peak,
-        barrier_percent=peak - (path.error_percent[0] + path.error_percent[-1]) / 2,
-        barrier_loss=loss - (path.loss[0] + path.loss[-1]) / 2,
-    )
+def pair_gradients(
+    protocol: Protocol,
+    samples: int,
+    batch_norm: bool,
+    path_samples: int = PATH_SAMPLES,
+    batch_norm_samples: int = BATCH_NORM_SAMPLES,
+) -> float:
+    """Sample gradients that the curve, its path and the linear path of a pair take together.
 
-
-def linear_barrier_percent(path: Path) -> float:
-    """Largest training error at an inner point above the straight line between the ends' errors, in percent.
-
-    Negative where every inner point lies below; exactly 0 for a network with itself.
+    Parameters
+    ----------
+    protocol : Protocol
+    samples : int
+        Training samples measured.
+    batch_norm : bool
+        Whether the networks have BatchNorm statistics to refresh.
+    path_samples, batch_norm_samples : int
+        As in :class:`Pair`.
     """
-    first, last = path.error_percent[0], path.error_percent[-1]
-    inner = zip(path.t[1:-1], path.error_percent[1:-1], strict=True)
-    return max(error - (first + t * (last - first)) for t, error in inner)
+    points = protocol.curve_points + protocol.linear_points - 2  # both paths have the ends in common
+    forward = points * min(path_samples, samples)
+    if batch_norm:
+        forward += 2 * min(path_samples, samples) + points * min(batch_norm_samples, samples)
+    return protocol.curve_steps * min(protocol.curve_batch_size, samples) + forward / 3
 
 
 def same_weights() -> LandscapeError:

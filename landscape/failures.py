@@ -12,4 +12,4 @@ def first_line(error: Exception) -> str:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether the device or the machine ran out of memory: no property of the model, so never turned into a reason."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)

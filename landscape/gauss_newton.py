@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from landscape.errors import LandscapeError
-from landscape.inputs import concatenate, sample_count, take
+from landscape.first_order import EXACT_BELOW, FirstOrder
+from landscape.grouped_trace import grouped_trace
+from landscape.inputs import Inputs, sample_count, take
 from landscape.lanczos import SymmetricOperator
 from landscape.network import Network, differentiable
 from landscape.objective import Objective
 from landscape.protocol import TRACE_MODES, Execution
-
-EXACT_BELOW = 20_000
-"""In mode ``auto`` the Gauss-Newton trace is exact where classes × samples is at most this."""
+from landscape.sampling_error import Estimate, SamplingPlan
+from landscape.task import Task
 
 TESTED_SAMPLES = 16
 """Samples on which the identity is tested."""
@@ -50,7 +51,8 @@ class TraceEstimate:
     Parameters
     ----------
     value, standard_error : float
-        The error is that of the estimator on these data: 0 where nothing was sampled.
+        The error is that of the estimator, 0 where nothing was sampled; of :func:`sampled_trace` that of the samples,
+        too.
     method : str
         ``gauss_newton`` (the identity holds), ``gauss_newton+hutchinson`` (it does not), ``hutchinson``.
     exact : bool
@@ -60,7 +62,9 @@ class TraceEstimate:
     draws : int
         Backward passes over the data for the Gauss-Newton part.
     probes : int
-        Products taken by Hutchinson's estimator.
+        Products taken by Hutchinson's estimator, or probes of each group of samples.
+    samples : int
+        Samples used; 0 for an operator, which has none.
     """
 
     value: float
@@ -71,6 +75,7 @@ class TraceEstimate:
     residual: float | None
     draws: int
     probes: int
+    samples: int
 
 
 def trace(
@@ -99,28 +104,92 @@ def trace(
     if mode not in TRACE_MODES:
         raise LandscapeError(f"trace mode is {mode!r}", f"one of {', '.join(TRACE_MODES)}")
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(target, SymmetricOperator) or target.task is None:
-        operator = target if isinstance(target, SymmetricOperator) else SymmetricOperator.hessian(target)
-        value, error, probes = hutchinson(operator, relative_error, generator, deflation=deflation)
-        return TraceEstimate(value, error, "hutchinson", error == 0, None, None, 0, probes)
+    if isinstance(target, SymmetricOperator):
+        return _operator_trace(target, relative_error, generator, deflation)
+    if target.task is None:
+        if target.data is None:
+            return _operator_trace(SymmetricOperator.hessian(target), relative_error, generator, deflation)
+        return sampled_trace(target, _whole(target, relative_error, seed), None, deflation=deflation)
+    target.check_second_derivative()
+    if target.product_method == "finite_difference" and target.data is not None:
+        return sampled_trace(target, _whole(target, relative_error, seed), None, deflation=deflation)
     holds = identity_holds(target)
     share = relative_error if holds else relative_error / 2  # leaves most of the error to the costlier part
-    gauss_newton, error, draws = _gauss_newton_trace(target, share, mode, generator)
-    if holds:
-        return TraceEstimate(gauss_newton, error, "gauss_newton", error == 0, gauss_newton, 0.0, draws, 0)
-    residual, residual_error, probes = hutchinson(
-        SymmetricOperator.residual(target), relative_error, generator, offset=gauss_newton, offset_error=error
+    gauss_newton, draws = _gauss_newton_trace(target, share, mode, generator)
+    if holds or target.data is not None:
+        return _sum(target, _whole(target, relative_error, seed), gauss_newton, draws, target.samples, holds)
+    value, error, probes = hutchinson(
+        SymmetricOperator.residual(target),
+        relative_error,
+        generator,
+        offset=gauss_newton.value,
+        offset_error=gauss_newton.standard_error,
     )
+    return _joined(gauss_newton, draws, target.samples, Estimate(value, error, error), probes)
+
+
+def sampled_trace(
+    objective: Objective, plan: SamplingPlan, first: FirstOrder | None, *, deflation: Tensor | None = None
+) -> TraceEstimate:
+    """Trace of the Hessian from as many samples as the plan's precision needs; the error is that for all available.
+
+    Parameters
+    ----------
+    objective : Objective
+        On samples.
+    plan : SamplingPlan
+    first : FirstOrder, or None
+        The pass that gave the Gauss-Newton trace; None where only a loss function is known.
+    deflation : Tensor, shape (k, P), optional
+        Used where the whole trace is Hutchinson's.
+    """
+    objective.check_second_derivative()
+    # the identity is judged by double backward: where that cannot be trusted, neither can its verdict
+    if first is None or first.gauss_newton is None or objective.product_method == "finite_difference":
+        found = grouped_trace(objective, plan, deflation=deflation)
+        value = found.estimate
+        return TraceEstimate(
+            value.value, value.standard_error, "hutchinson", False, None, None, 0, found.probes, found.samples
+        )
+    holds = identity_holds(objective, plan.seed)
+    return _sum(objective, plan, first.gauss_newton, first.draws, first.samples, holds)
+
+
+def _whole(objective: Objective, relative_error: float, seed: int) -> SamplingPlan:
+    """All samples at once, and they are all there are."""
+    return SamplingPlan(objective.samples, relative_error, objective.samples, seed)
+
+
+def _sum(
+    objective: Objective, plan: SamplingPlan, gauss_newton: Estimate, draws: int, samples: int, holds: bool
+) -> TraceEstimate:
+    if holds:
+        return _joined(gauss_newton, draws, samples, None, 0)
+    found = grouped_trace(objective, plan, residual=True, offset=gauss_newton)
+    return _joined(gauss_newton, draws, max(samples, found.samples), found.estimate, found.probes)
+
+
+def _joined(gauss_newton: Estimate, draws: int, samples: int, residual: Estimate | None, probes: int) -> TraceEstimate:
+    rest = residual or Estimate(0.0, 0.0, 0.0)
+    error = math.hypot(gauss_newton.standard_error, rest.standard_error)
     return TraceEstimate(
-        value=gauss_newton + residual,
-        standard_error=math.hypot(error, residual_error),
-        method="gauss_newton+hutchinson",
-        exact=error == 0 and residual_error == 0,
-        gauss_newton=gauss_newton,
-        residual=residual,
+        value=gauss_newton.value + rest.value,
+        standard_error=error,
+        method="gauss_newton" if residual is None else "gauss_newton+hutchinson",
+        exact=error == 0,
+        gauss_newton=gauss_newton.value,
+        residual=rest.value,
         draws=draws,
         probes=probes,
+        samples=samples,
     )
+
+
+def _operator_trace(
+    operator: SymmetricOperator, relative_error: float, generator: torch.Generator, deflation: Tensor | None
+) -> TraceEstimate:
+    value, error, probes = hutchinson(operator, relative_error, generator, deflation=deflation)
+    return TraceEstimate(value, error, "hutchinson", error == 0, None, None, 0, probes, 0)
 
 
 def identity_holds(objective: Objective, seed: int = 0) -> bool:
@@ -133,22 +202,28 @@ def identity_holds(objective: Objective, seed: int = 0) -> bool:
     on the samples tested.
     """
     task = objective.require_task()
-    device = str(objective.network.device)
-    network = Network(objective.network.module, Execution(device=device, dtype="float64"))
-    inputs = []
-    for batch_inputs, _ in objective.batches():
-        inputs.append(network.place(take(batch_inputs, slice(TESTED_SAMPLES))))
-        if sum(map(sample_count, inputs)) >= TESTED_SAMPLES:
-            break
+    network = Network(objective.network.module, Execution(device=str(objective.network.device), dtype="float64"))
     generator = torch.Generator().manual_seed(seed)
+    left = TESTED_SAMPLES
+    for inputs, _ in objective.batches():
+        part = network.place(take(inputs, slice(left)))
+        objective.sample_gradients += sample_count(part) * (1 + len(network.parameters) / 2)
+        if _has_curvature(network, task, part, generator):
+            return False
+        left -= sample_count(part)
+        if left <= 0:
+            break
+    return True
+
+
+def _has_curvature(network: Network, task: Task, inputs: Inputs, generator: torch.Generator) -> bool:
     with differentiable():
-        logits = task.logits(network(take(concatenate(inputs), slice(TESTED_SAMPLES))))
+        logits = task.logits(network(inputs))
         random = torch.randn(logits.shape, generator=generator, dtype=torch.float64).to(logits)
         scalar = ((random - random.mean(1, keepdim=True)) * logits).sum()
         gradients = torch.autograd.grad(
             scalar, network.parameters, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        objective.sample_gradients += len(logits) * (1 + len(gradients) / 2)
         for parameter, gradient in zip(network.parameters, gradients, strict=True):
             direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
             direction *= (parameter.detach().norm() or 1.0) / direction.norm()
@@ -159,17 +234,17 @@ def identity_holds(objective: Objective, seed: int = 0) -> bool:
             )
             curvature = float((image * direction).sum().abs())
             if not curvature <= IDENTITY_TOLERANCE * float(gradient.detach().norm() * direction.norm()):
-                return False
-    return True
+                return True
+    return False
 
 
 def _gauss_newton_trace(
     objective: Objective, relative_error: float, mode: str, generator: torch.Generator
-) -> tuple[float, float, int]:
-    """tr(G), its standard error given the data, and the backward passes it took."""
+) -> tuple[Estimate, int]:
+    """tr(G) with its standard error given the data, and the backward passes it took."""
     classes, samples = objective.require_task().num_classes, objective.samples
     if mode == "exact" or (mode == "auto" and (classes <= 2 or classes * samples <= EXACT_BELOW)):
-        return float(objective.gauss_newton_squares().sum()) / objective.normaliser, 0.0, classes
+        return _exact(objective), classes
     least = 1 + math.ceil(FREEDOM / samples)
     rounds: list[Tensor] = []
     while True:
@@ -178,14 +253,17 @@ def _gauss_newton_trace(
         if len(rounds) < least:
             continue
         squares = torch.cat(rounds)
-        value = float(squares.mean(0).sum()) / objective.normaliser
         # the draws of one sample differ by chance alone: what separates the samples is no error on these data
         error = math.sqrt(float(squares.var(0).sum()) / len(rounds)) / objective.normaliser
-        if not error > relative_error * value or len(rounds) >= MOST_DRAWS:
-            return value, error, len(rounds)
+        found = Estimate(float(squares.mean(0).sum()) / objective.normaliser, error, error)
+        if not error > relative_error * found.value or len(rounds) >= MOST_DRAWS:
+            return found, len(rounds)
         if mode == "auto" and len(rounds) >= classes:  # exactness costs no more than what was spent
-            exact = float(objective.gauss_newton_squares().sum()) / objective.normaliser
-            return exact, 0.0, len(rounds) + classes
+            return _exact(objective), len(rounds) + classes
+
+
+def _exact(objective: Objective) -> Estimate:
+    return Estimate(float(objective.gauss_newton_squares().sum()) / objective.normaliser, 0.0, 0.0)
 
 
 def hutchinson(

@@ -91,3 +91,22 @@ def concatenate(parts: list[Any]) -> Any:
 def shape_text(inputs: Inputs) -> str:
     """Shapes of the tensors, for a message."""
     return ", ".join(str(tuple(tensor.shape)) for tensor in tensors(inputs))
+
+
+def inputs_and_targets(batch: Any) -> tuple[Any, Tensor]:
+    """Inputs and targets of one batch of a loader: a pair, or a mapping whose ``labels`` are the targets.
+
+    Raises
+    ------
+    LandscapeError
+        If it is neither.
+    """
+    if isinstance(batch, Mapping):
+        if "labels" not in batch:
+            raise LandscapeError(f"a batch with the keys {', '.join(map(str, batch))}", "the targets under 'labels'")
+        return {key: item for key, item in batch.items() if key != "labels"}, batch["labels"]
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise LandscapeError(
+            f"a batch of type {type(batch).__name__}", "a pair (inputs, targets), or a mapping with 'labels'"
+        )
+    return batch[0], batch[1]

@@ -46,8 +46,10 @@ class Ledger:
         missing = [name for name in METRICS if name not in self.metrics]
         return tuple(NotMeasured(name, self._reasons[name]) for name in missing)
 
-    def flag(self, name: str) -> None:
-        """Raise a flag."""
+    def flag(self, name: str, instead_of: str | None = None) -> None:
+        """Raise a flag, in the place of those that begin with `instead_of`."""
+        if instead_of is not None:
+            self._flags = {flag: None for flag in self._flags if not flag.startswith(instead_of)}
         self._flags[name] = None
 
     def put(self, name: str, value: float, standard_error: float = 0.0, samples: int | None = None) -> None:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from landscape.alone import (
-    measure_gradient,
+    EIGENVALUE_METRICS,
+    TRACE_METRICS,
+    measure_first_order,
     measure_hessian,
     measure_hessian_by_pyhessian,
-    measure_training_loss,
     measure_weight_growth,
     put_loss,
 )
+from landscape.budget import Clock, cut_to_budget, pair_gradients, seconds_per_gradient
 from landscape.connectivity import check_same_architecture, same_weights
 from landscape.errors import LandscapeError
+from landscape.failures import out_of_memory
+from landscape.finiteness import not_finite
 from landscape.ledger import Ledger, Progress
 from landscape.measurement import Cost, Measurement
 from landscape.network import computing
 from landscape.objective import LossFunction, Objective
 from landscape.protocol import METRICS, PAIR_METRICS, TEST_METRICS, Execution, Protocol
+from landscape.sampling_error import SamplingPlan
 from landscape.siblings import measure_siblings
 from landscape.task import ClassificationData, Samples, Task
+
+T = TypeVar("T")
 
 NEEDS_LOGITS = (
     "train_error_percent",
@@ -89,50 +97,137 @@ def measure(
     if initial_norm_squared is not None and not 0 < initial_norm_squared < math.inf:
         raise LandscapeError(f"initial_norm_squared is {initial_norm_squared}", "a positive finite number")
     protocol, execution = protocol or Protocol(), execution or Execution()
-    started = time.perf_counter()
+    clock = Clock(execution.budget_seconds)
     with computing(execution):
-        objective = _objective(models[0], data, protocol, execution, task or Task(data.num_classes))
-        siblings = [objective.of(model) for model in models[1:]]
-        _check_siblings(objective, siblings)
-        ledger = Ledger(objective.samples, progress)
-        chance = 0.0
-        if objective.task is None:
-            ledger.skip(NEEDS_LOGITS, "needs logits, and only a loss function is known")
-        elif objective.data is not None:
-            chance = objective.task.chance_error_percent(objective.data.targets)
-        measure_training_loss(ledger, objective, len(data.train), chance)
-        measure_gradient(ledger, objective)
-        if protocol.backend == "pyhessian":
-            measure_hessian_by_pyhessian(ledger, objective, protocol)
-        else:
-            measure_hessian(ledger, objective, protocol)
+        work = _Work(models, data, protocol, execution, task or Task(data.num_classes), clock, progress)
+        work.alone(fresh, initial_norm_squared, data.test)
+        work.pairs()
+    return work.measurement()
+
+
+class _Work:
+    """One measurement under way: the network and its siblings on the same samples, and what is known so far."""
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        data: ClassificationData,
+        protocol: Protocol,
+        execution: Execution,
+        task: Task | LossFunction,
+        clock: Clock,
+        progress: Progress | None,
+    ) -> None:
+        self.protocol, self.execution, self.clock = protocol, execution, clock
+        samples = data.train.subset(protocol.samples, protocol.seed)
+        self.objective = _objective(models[0], samples, execution, task)
+        self.siblings = [_sibling(self.objective, model, number) for number, model in enumerate(models[1:], 1)]
+        _check_siblings(self.objective, self.siblings)
+        self.speed = 0.0 if clock.budget is None else seconds_per_gradient(self.objective)
+        self.cut = cut_to_budget(protocol, len(samples), clock, self.speed, len(self.siblings))
+        if self.cut.samples < len(samples):
+            short = samples.at(torch.arange(self.cut.samples))
+            self.objective, self.siblings = self.objective.on(short), [each.on(short) for each in self.siblings]
+        self.available = len(data.train)
+        self.ledger = Ledger(self.objective.samples, progress)
+        for flag in self.cut.flags:
+            self.ledger.flag(flag)
+        if self.objective.execution != execution:
+            self._say_batch_size()
+        self.chance = 0.0
+        if self.objective.task is None:
+            self.ledger.skip(NEEDS_LOGITS, "needs logits, and only a loss function is known")
+        elif self.objective.data is not None:
+            self.chance = self.objective.task.chance_error_percent(self.objective.data.targets)
+
+    def alone(
+        self, fresh: Callable[[], nn.Module] | None, initial_norm_squared: float | None, test: Samples | None
+    ) -> None:
+        """The metrics of the network by itself."""
+        ledger, objective, protocol = self.ledger, self.objective, self.protocol
+        plan = SamplingPlan(self.available, protocol.precision, self.cut.first_samples, protocol.seed)
+        first = self._enduring(lambda: measure_first_order(ledger, objective, plan, protocol.trace, self.chance))
+        self._enduring(lambda: _measure_test(ledger, objective, test, protocol))
         measure_weight_growth(ledger, objective.network, protocol, fresh, initial_norm_squared)
-        _measure_test(ledger, objective, data.test, protocol)
-        measure_siblings(ledger, objective, siblings, protocol, chance)
-    spent = objective.sample_gradients + sum(sibling.sample_gradients for sibling in siblings)
-    return Measurement(
-        metrics={name: ledger.metrics[name] for name in METRICS if name in ledger.metrics},
-        not_measured=ledger.not_measured,
-        series=ledger.series,
-        layers=ledger.layers,
-        flags=ledger.flags,
-        cost=Cost(time.perf_counter() - started, spent),
-        protocol=protocol,
-        execution=execution,
-    )
+        if not self._in_time("the Hessian", (*EIGENVALUE_METRICS, *TRACE_METRICS)):
+            return
+        if protocol.backend == "pyhessian":
+            self._enduring(lambda: measure_hessian_by_pyhessian(ledger, objective, protocol))
+        else:
+            most = self.cut.hessian_samples
+            self._enduring(lambda: measure_hessian(ledger, objective, protocol, plan, first, most))
+
+    def pairs(self) -> None:
+        """The metrics of the network and its siblings."""
+        seconds = self.speed * len(self.siblings) * pair_gradients(self.protocol, self.objective.samples)
+        if self.siblings and not self._in_time("the siblings", PAIR_METRICS, seconds):
+            return
+        self._enduring(
+            lambda: measure_siblings(
+                self.ledger, self.objective, self.siblings, self.protocol, self.chance, self.available
+            )
+        )
+
+    def _in_time(self, what: str, metrics: Sequence[str], seconds: float = 0.0) -> bool:
+        """Whether the budget allows so many seconds more; if not, that is the metrics' reason, and flagged."""
+        if self.clock.allows(seconds):
+            return True
+        needs = f", which needs about {seconds:.2g} s" if seconds else ""
+        self.ledger.skip(metrics, f"the time budget of {self.clock.budget:g} s is spent before {what}{needs}")
+        self.ledger.flag("budget_cut_" + what.removeprefix("the ").lower())
+        return False
+
+    def _enduring(self, work: Callable[[], T]) -> T:
+        """Do the work; where memory runs out, again from its start with half as many samples at a time."""
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                sizes = (
+                    [each.halve_batch() for each in (self.objective, *self.siblings)] if out_of_memory(error) else []
+                )
+                if not sizes or not min(sizes):
+                    raise
+                self._say_batch_size()
+
+    def _say_batch_size(self) -> None:
+        self.execution = self.objective.execution
+        self.ledger.flag(f"batch_size_halved_to_{self.execution.batch_size}", instead_of="batch_size_halved_to_")
+
+    def measurement(self) -> Measurement:
+        """What was found."""
+        ledger = self.ledger
+        spent = self.objective.sample_gradients + sum(each.sample_gradients for each in self.siblings)
+        return Measurement(
+            metrics={name: ledger.metrics[name] for name in METRICS if name in ledger.metrics},
+            not_measured=ledger.not_measured,
+            series=ledger.series,
+            layers=ledger.layers,
+            flags=ledger.flags,
+            cost=Cost(self.clock.spent, spent),
+            protocol=self.protocol,
+            execution=self.execution,
+        )
 
 
-def _objective(
-    model: nn.Module,
-    data: ClassificationData,
-    protocol: Protocol,
-    execution: Execution,
-    task: Task | LossFunction,
-) -> Objective:
-    samples = data.train.subset(protocol.samples, protocol.seed)
-    if isinstance(task, Task):
-        return Objective(model, samples, task, execution=execution)
-    return Objective(model, samples, loss_fn=task, execution=execution)
+def _objective(model: nn.Module, samples: Samples, execution: Execution, task: Task | LossFunction) -> Objective:
+    """The objective, with as small a batch as memory asks for."""
+    while True:
+        try:
+            if isinstance(task, Task):
+                return Objective(model, samples, task, execution=execution)
+            return Objective(model, samples, loss_fn=task, execution=execution)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or execution.batch_size == 1:
+                raise
+            execution = replace(execution, batch_size=min(execution.batch_size, len(samples)) // 2 or 1)
+
+
+def _sibling(objective: Objective, model: nn.Module, number: int) -> Objective:
+    try:
+        return objective.of(model)
+    except LandscapeError as error:
+        raise LandscapeError(f"sibling {number}: {error.got}", error.expected, error.mend) from error
 
 
 def _check_siblings(objective: Objective, siblings: Sequence[Objective]) -> None:
@@ -149,5 +244,7 @@ def _measure_test(ledger: Ledger, objective: Objective, test: Samples | None, pr
         return
     with ledger.stage("test", TEST_METRICS):
         other = objective.on(test.subset(protocol.samples, protocol.seed))
-        put_loss(ledger, "test", other.loss_and_error(), 1.0)
-        objective.sample_gradients += other.sample_gradients
+        found = other.loss_and_error()
+        if not math.isfinite(found.loss):
+            ledger.skip(TEST_METRICS, f"{not_finite(other) or 'not finite'}, of the test data")
+        put_loss(ledger, "test", found, 1.0)

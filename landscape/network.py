@@ -6,6 +6,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrizations
 
 from landscape.errors import LandscapeError
 from landscape.failures import first_line
@@ -42,6 +44,8 @@ class Network:
         Name and shape of each parameter tensor, in the model's order.
     flat : Tensor, shape (P,)
         The parameters; writing to it changes the module.
+    products_checked : bool
+        Whether double backward was tried on this network.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class Network:
             parameter.data = view
             parameter.grad = None
             parameter.requires_grad_(True)
+        self.products_checked = False
         self.batch_norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm)]
         self._check()
 
@@ -160,25 +165,48 @@ def _copy(model: nn.Module) -> nn.Module:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise LandscapeError("the model has lazy layers without weights", "one that has seen its first batch")
     try:
-        return copy.deepcopy(model)
+        twin = copy.deepcopy(model)
     except Exception as error:
         raise LandscapeError(
             f"the model cannot be copied ({first_line(error)})",
             "a module that copy.deepcopy takes",
         ) from error
+    for module in twin.modules():
+        if isinstance(module, parametrizations._WeightNorm):
+            module.forward = partial(_weight_norm, module.dim)  # type: ignore[method-assign]
+    return twin
+
+
+def _weight_norm(dim: int, weight_g: Tensor, weight_v: Tensor) -> Tensor:
+    """``g v / ||v||``: torch's own takes the norm for a constant in double backward."""
+    if dim == -1:
+        return weight_v * (weight_g / weight_v.norm())
+    others = [axis for axis in range(weight_v.dim()) if axis != dim]
+    return weight_v * (weight_g / weight_v.square().sum(others, keepdim=True).sqrt())
+
+
+@contextlib.contextmanager
+def without_fast_path() -> Iterator[None]:
+    """Transformer layers compute in evaluation what they compute in training, by operations that can be vectorised."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextlib.contextmanager
 def differentiable() -> Iterator[None]:
     """Gradients on, whatever the caller set, and the attention kernel that can be differentiated twice."""
-    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(False), torch.enable_grad(), without_fast_path(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
 @contextlib.contextmanager
 def evaluating() -> Iterator[None]:
-    """Gradients off, and the attention kernel of :func:`differentiable`, so that both give the same loss."""
-    with torch.inference_mode(False), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    """Gradients off, and the operations of :func:`differentiable`, so that both give the same loss."""
+    with torch.inference_mode(False), torch.no_grad(), without_fast_path(), sdpa_kernel(SDPBackend.MATH):
         yield
 
 

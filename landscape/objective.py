@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +13,25 @@ from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
 from landscape.failures import first_line, out_of_memory
-from landscape.inputs import Inputs, each_tensor, sample_count, shape_text, take
+from landscape.inputs import Inputs, each_tensor, inputs_and_targets, sample_count, shape_text, take
 from landscape.network import Network, differentiable, evaluating
 from landscape.per_sample import PerSampleNorms
 from landscape.products import SecondDerivative
 from landscape.protocol import Execution
+from landscape.symmetry import CHECKED_VECTORS, antisymmetric_share
 from landscape.task import ClassificationData, Samples, Task
 
 __all__ = ["ClassificationData", "LossAndError", "LossFunction", "Objective", "Samples", "Task"]
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
 """``loss_fn(model, batch)``: the mean loss over the batch, a scalar."""
+
+
+CHECKED_SAMPLES = 16
+"""Samples on which the second derivative is tried."""
+
+MOST_ANTISYMMETRIC = 0.01
+"""Antisymmetric share of a Hessian above which double backward is not trusted: it is 1e-7 by rounding in float32."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class LossAndError:
     error_percent : float or None
         Share of the samples whose largest logit is not the label's; None where only a loss function is known.
     loss_deviation : float or None
-        Standard deviation of the loss over the samples (divisor n).
+        Over the root of n the standard error of the loss: the standard deviation over the samples (divisor n).
     samples : int
     """
 
@@ -44,6 +53,13 @@ class LossAndError:
     error_percent: float | None
     loss_deviation: float | None
     samples: int
+
+
+@dataclass
+class Spent:
+    """Cost so far in sample gradients, counted by an objective and all that share its network."""
+
+    sample_gradients: float = 0.0
 
 
 class Objective:
@@ -54,8 +70,8 @@ class Objective:
 
     Parameters
     ----------
-    model : nn.Module
-        Copied; the caller's stays as it is.
+    model : nn.Module, or Network
+        Copied; the caller's stays as it is. A network is shared.
     batches : Samples, or an iterable of batches that can be walked again and again
         With a `task` each batch is a pair (inputs, targets), or a mapping whose ``labels`` are the targets and whose
         other entries are the named inputs; a loss function gets them as they are.
@@ -73,8 +89,6 @@ class Objective:
         How many there are.
     normaliser : float
         What the summed losses are divided by.
-    sample_gradients : float
-        Cost so far: forward + backward of one sample is 1, a forward 1/3, a Hessian product 2.
 
     Raises
     ------
@@ -84,7 +98,7 @@ class Objective:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | Network,
         batches: Samples | Iterable[Any],
         task: Task | None = None,
         *,
@@ -96,15 +110,39 @@ class Objective:
         self.execution = execution or Execution()
         self.task = task
         self.loss_fn = loss_fn
-        self.network = Network(model, self.execution)
+        self.network = model if isinstance(model, Network) else Network(model, self.execution)
+        self.spent = Spent()
         self.data: Samples | None = None
         self._batches = self._prepare(batches)
-        self._hessian = SecondDerivative(self.network, self.batches, self._batch_loss)
-        self._residual = SecondDerivative(self.network, self.batches, self._batch_residual)
+        self._prepare_products()
         self._norms = PerSampleNorms(self.network, task) if task is not None else None
-        self.sample_gradients = 0.0
         self.samples, self.normaliser = self._count()
+        if self.samples == 0 or self.normaliser <= 0:
+            raise LandscapeError("the data hold no sample that counts", "at least one, with a class weight above 0")
         self._try()
+
+    def _prepare_products(self) -> None:
+        divisible = self.data is not None
+        self._hessian = SecondDerivative(self.network, self.batches, self.batch_loss, divisible=divisible)
+        self._residual = SecondDerivative(
+            self.network, self.batches, self._batch_residual, divisible=divisible, freeze=self._frozen_residual
+        )
+
+    @property
+    def sample_gradients(self) -> float:
+        """Cost so far: forward + backward of one sample is 1, a forward 1/3, a Hessian product 2."""
+        return self.spent.sample_gradients
+
+    @sample_gradients.setter
+    def sample_gradients(self, value: float) -> None:
+        self.spent.sample_gradients = value
+
+    @property
+    def norms(self) -> PerSampleNorms:
+        """Per-sample gradient norms; raises LandscapeError where only a loss function is known."""
+        self.require_task()
+        assert self._norms is not None
+        return self._norms
 
     @property
     def parameter_count(self) -> int:
@@ -117,7 +155,7 @@ class Objective:
             if self.task is None or self.data is not None:
                 yield self.network.place(batch)
             else:
-                inputs, targets = _pair(batch)
+                inputs, targets = inputs_and_targets(batch)
                 yield self.network.place(inputs), self.network.place(self.task.check_targets(targets))
 
     def _prepare(self, data: Samples | Iterable[Any]) -> Iterable[Any]:
@@ -132,40 +170,55 @@ class Objective:
         self.data = Samples(inputs, targets)
         return list(self.data.batches(self.execution.batch_size))
 
+    def halve_batch(self) -> int:
+        """Half as many samples at a time from now on, graphs freed; returns that number, or 0 if there is no half."""
+        size = min(self.execution.batch_size, self.samples)
+        if self.data is None or size == 1:
+            return 0
+        self.release()
+        self.execution = replace(self.execution, batch_size=size // 2)
+        self._batches = list(self.data.batches(size // 2))
+        return size // 2
+
     def of(self, model: nn.Module) -> Objective:
         """The same objective of another model."""
         data = self._batches if self.data is None else self.data
         return Objective(model, data, self.task, loss_fn=self.loss_fn, execution=self.execution)
 
     def on(self, data: Samples) -> Objective:
-        """The objective of the same model, task or loss function on other samples."""
-        return Objective(self.network.module, data, self.task, loss_fn=self.loss_fn, execution=self.execution)
+        """The objective of the same network, which is shared, on other samples."""
+        other = Objective(self.network, data, self.task, loss_fn=self.loss_fn, execution=self.execution)
+        other.spent, other._norms = self.spent, self._norms
+        return other
+
+    def at(self, start: int, stop: int) -> Objective:
+        """The objective of the same network, which is shared, on the samples from `start` to before `stop`."""
+        if self.data is None:
+            raise LandscapeError("the data are batches in an order of their own", "Samples, which can be cut")
+        part = object.__new__(Objective)
+        part.__dict__.update(self.__dict__)  # the parent was tried: no forward pass for a part of it
+        part.data = Samples(take(self.data.inputs, slice(start, stop)), self.data.targets[start:stop])
+        part._batches = list(part.data.batches(self.execution.batch_size))
+        part._prepare_products()
+        part.samples, part.normaliser = part._count()
+        part.normaliser = part.normaliser or 1.0  # samples of weight 0 alone: every sum is 0
+        return part
 
     def _count(self) -> tuple[int, float]:
+        if self.data is not None:
+            count = len(self.data)
+            return count, count if self.task is None else self.task.normaliser(self.data.targets)
         samples, normaliser = 0, 0.0
         for batch in self.batches():
             size = sample_count(batch)
             samples += size
             normaliser += self.task.normaliser(batch[1]) if self.task is not None else size
-        if samples == 0 or normaliser <= 0:
-            raise LandscapeError("the data hold no sample that counts", "at least one, with a class weight above 0")
         return samples, normaliser
 
     def _try(self) -> None:
         """One forward pass: refuses what cannot be measured before anything is spent."""
-        batch = next(self.batches())
-        try:
-            with evaluating():
-                self._evaluate(batch)
-        except LandscapeError:
-            raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            if out_of_memory(error):
-                raise
-            shape = f" of shape {shape_text(batch[0])}" if self.task is not None else ""
-            raise LandscapeError(
-                f"the model fails on a batch{shape}: {first_line(error)}", "inputs of the kind it was trained on"
-            ) from error
+        with evaluating():
+            self.evaluate(next(self.batches()))
 
     def require_task(self) -> Task:
         """The task; raises LandscapeError where only a loss function is known."""
@@ -173,21 +226,35 @@ class Objective:
             raise LandscapeError("only a loss function is known", "a Task, which gives the logits")
         return self.task
 
-    def _evaluate(self, batch: Any) -> Tensor:
-        """Logits of a batch, or its loss where only that is known."""
-        if self.loss_fn is not None:
-            loss = self.loss_fn(self.network.module, batch)
-            if not isinstance(loss, Tensor) or loss.numel() != 1:
+    def evaluate(self, batch: Any) -> Tensor:
+        """Logits of a batch, or its loss where only that is known.
+
+        Raises
+        ------
+        LandscapeError
+            If the model or the loss function fails on it, or returns something else.
+        """
+        try:
+            value = self.loss_fn(self.network.module, batch) if self.loss_fn is not None else self.network(batch[0])
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            if out_of_memory(error) or isinstance(error, LandscapeError):
+                raise
+            shape = f" of shape {shape_text(batch if self.task is None else batch[0])}"
+            raise LandscapeError(
+                f"the model fails on a batch{shape}: {first_line(error)}", "inputs of the kind it was trained on"
+            ) from error
+        if self.task is None:
+            if not isinstance(value, Tensor) or value.numel() != 1:
                 raise LandscapeError("the loss function did not return one number", "the mean loss as a scalar tensor")
-            return loss.reshape(())
-        logits = self.require_task().logits(self.network(batch[0]))
+            return value.reshape(())
+        logits = self.task.logits(value)
         if len(logits) != len(batch[1]):
             raise LandscapeError(f"{len(logits)} rows of logits for {len(batch[1])} samples", "one row a sample")
         return logits
 
-    def _batch_loss(self, batch: Any) -> Tensor:
+    def batch_loss(self, batch: Any) -> Tensor:
         """This batch's part of the mean loss, a scalar."""
-        value = self._evaluate(batch)
+        value = self.evaluate(batch)
         if self.task is None:
             return value * (sample_count(batch) / self.normaliser)
         return self.task.losses(value, batch[1]).sum() / self.normaliser
@@ -197,19 +264,24 @@ class Objective:
         self.sample_gradients += self.samples / 3
         with evaluating():
             if self.task is None:
-                return LossAndError(sum(float(self._batch_loss(b)) for b in self.batches()), None, None, self.samples)
-            losses, wrong = [], 0
+                return LossAndError(sum(float(self.batch_loss(b)) for b in self.batches()), None, None, self.samples)
+            losses, wrong, finite = [], 0, True
             for batch in self.batches():
-                logits = self._evaluate(batch).double()
+                logits = self.evaluate(batch).double()
+                finite = finite and not bool(torch.isnan(logits).any())
                 losses.append(self.task.losses(logits, batch[1]))
                 wrong += int((logits.argmax(1) != self.task.labels(batch[1])).sum())
-        values = torch.cat(losses)
-        return LossAndError(
-            loss=float(values.sum()) / self.normaliser,
-            error_percent=100.0 * wrong / self.samples,
-            loss_deviation=float(values.std(correction=0)),
-            samples=self.samples,
-        )
+        return self.loss_of(torch.cat(losses), 100.0 * wrong / self.samples if finite else math.nan)
+
+    def loss_of(self, losses: Tensor, error_percent: float) -> LossAndError:
+        """The mean of the samples' losses (n,) and its spread, that of ``loss_n - loss w_n`` for weighted classes."""
+        mean = float(losses.sum()) / self.normaliser
+        if self.data is None:
+            spread = losses - losses.mean()
+        else:
+            weights = self.require_task().sample_weights(self.data.targets).to(losses)
+            spread = (losses - mean * weights) * (self.samples / self.normaliser)
+        return LossAndError(mean, error_percent, float(spread.square().mean().sqrt()), self.samples)
 
     def logits(self, inputs: Inputs | None = None) -> Tensor:
         """Logits of every sample, or of other inputs, shape (n, classes), float64."""
@@ -249,11 +321,12 @@ class Objective:
         total = torch.zeros_like(self.network.flat)
         with differentiable():
             for batch in self.batches():
-                total += self.network.gradient(self._batch_loss(batch))
+                total += self.network.gradient(self.batch_loss(batch))
         return total
 
     def hessian_vector_product(self, vector: Tensor) -> Tensor:
         """``H v`` with H the Hessian of the mean loss, shape (P,), by double backward."""
+        self.check_second_derivative()
         self.sample_gradients += 2 * self.samples
         with differentiable():
             return self._hessian(vector)
@@ -264,9 +337,33 @@ class Objective:
         H - G is the Hessian of ``(1/N) sum_n r_n . z_n(w)``, where the residual r = dloss/dz stays as it is at w.
         """
         self.require_task()
+        self.check_second_derivative()
         self.sample_gradients += 2 * self.samples
         with differentiable():
             return self._residual(vector)
+
+    def check_second_derivative(self) -> None:
+        """Once for each network: whether double backward gives a symmetric matrix, on a few samples.
+
+        Some of torch's operations have a wrong second derivative (``torch._weight_norm``) and some none at all: the
+        products are then differences of gradients, and :attr:`product_method` says so.
+        """
+        if self.network.products_checked:
+            return
+        self.network.products_checked = True
+        batch = next(self.batches())
+        if self.task is not None:
+            batch = take(batch, slice(CHECKED_SAMPLES))
+        products = SecondDerivative(self.network, lambda: iter([batch]), self.batch_loss, divisible=False)
+        self.sample_gradients += 2 * CHECKED_VECTORS * sample_count(batch)
+        with differentiable():
+            if antisymmetric_share(products) > MOST_ANTISYMMETRIC:
+                products.distrust()
+
+    @property
+    def product_method(self) -> str:
+        """``double_backward``, or ``finite_difference`` where a layer turned out to have no second derivative."""
+        return self._hessian.method
 
     def release(self) -> None:
         """Free the graphs kept between products."""
@@ -288,14 +385,8 @@ class Objective:
         task = self.require_task()
 
         def cotangents(targets: Tensor, start: int, logits: Tensor) -> Tensor:
-            if signs is None:
-                vectors = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)[:, None]
-            else:
-                vectors = signs[:, start : start + len(logits)].to(logits)
-            p = logits.softmax(1)
-            scale = task.coefficients(targets, logits).sum(1, keepdim=True).sqrt()
-            root = p.sqrt() * vectors
-            return scale * (root - p * root.sum(2, keepdim=True))
+            drawn = None if signs is None else signs[:, start : start + len(logits)]
+            return task.trace_cotangents(targets, drawn, logits)
 
         return self._squares(cotangents)
 
@@ -305,30 +396,22 @@ class Objective:
         return self._squares(lambda targets, start, logits: task.residual(logits, targets)[None])[0]
 
     def _squares(self, cotangents: Callable[[Tensor, int, Tensor], Tensor]) -> Tensor:
-        assert self._norms is not None
         parts, start = [], 0
         with differentiable():
             for inputs, targets in self.batches():
-                rows = self._norms.squares(inputs, partial(cotangents, targets, start)).double()
+                rows = self.norms.squares(inputs, partial(cotangents, targets, start)).double()
                 self.sample_gradients += rows.shape[1] * (1 + 2 * rows.shape[0]) / 3
                 start += rows.shape[1]
                 parts.append(rows)
         return torch.cat(parts, dim=1)
 
     def _batch_residual(self, batch: Any) -> Tensor:
-        logits = self._evaluate(batch)
+        logits = self.evaluate(batch)
         residual = self.require_task().residual(logits.detach(), batch[1])
         return (residual * logits).sum() / self.normaliser
 
-
-def _pair(batch: Any) -> tuple[Any, Tensor]:
-    """Inputs and targets of one batch of a loader."""
-    if isinstance(batch, Mapping):
-        if "labels" not in batch:
-            raise LandscapeError(f"a batch with the keys {', '.join(map(str, batch))}", "the targets under 'labels'")
-        return {key: item for key, item in batch.items() if key != "labels"}, batch["labels"]
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise LandscapeError(
-            f"a batch of type {type(batch).__name__}", "a pair (inputs, targets), or a mapping with 'labels'"
-        )
-    return batch[0], batch[1]
+    def _frozen_residual(self, batch: Any) -> Callable[[], Tensor]:
+        """The same as a function of the weights, the residual as it is at the present ones."""
+        with torch.no_grad():
+            residual = self.require_task().residual(self.evaluate(batch), batch[1])
+        return lambda: (residual * self.evaluate(batch)).sum() / self.normaliser

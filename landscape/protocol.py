@@ -61,12 +61,16 @@ class Protocol:
         Most training samples used, and most test samples; a larger set is cut to a subset fixed by `seed`.
     seed : int
         Seed of the subset, of every random vector, of the curve's training and of the fresh instances.
+    precision : float
+        Standard error of the logarithm of the trace and of the top eigenvalue, data and estimator together, at which
+        no more samples and draws are added.
+    first_samples : int
+        Samples on which the Hessian is measured first; doubled until `precision` is reached. A training set of at
+        most twice as many is measured whole.
     eigenvalues : int
-        How many of the algebraically largest Hessian eigenvalues are brought to `eigenvalue_tolerance`.
+        How many of the algebraically largest Hessian eigenvalues are listed.
     eigenvalue_tolerance : float
-        Residual bound of an eigenvalue, relative to it, at which Lanczos stops.
-    trace_relative_error : float
-        Standard error of the trace, relative to it, at which sampling stops.
+        Residual bound of the largest eigenvalue, relative to it, at which Lanczos stops.
     density_steps, density_probes : int
         Lanczos steps and random start vectors of the spectral density; no probes, no density.
     curve_steps, curve_batch_size : int
@@ -85,16 +89,18 @@ class Protocol:
     backend : {"native", "pyhessian"}
         Who computes the Hessian's eigenvalue and trace.
     trace : {"auto", "exact", "stochastic"}
-        Exact Gauss-Newton trace, sampled, or exact where classes × samples is at most 20,000.
+        Exact Gauss-Newton trace on all samples, sampled, or exact where the whole training set is measured and
+        classes × samples is at most 20,000.
     """
 
     samples: int = 4096
     seed: int = 0
+    precision: float = 0.1
+    first_samples: int = 512
     eigenvalues: int = 5
     eigenvalue_tolerance: float = 1e-3
-    trace_relative_error: float = 0.03
     density_steps: int = 20
-    density_probes: int = 2
+    density_probes: int = 1
     curve_steps: int = 500
     curve_batch_size: int = 128
     curve_learning_rate: float = 0.1
@@ -110,6 +116,7 @@ class Protocol:
             _check_integer(name, getattr(self, name), least=1)
         for name in ("seed", "density_probes"):
             _check_integer(name, getattr(self, name), least=0)
+        _check_integer("first_samples", self.first_samples, least=16)
         _check_integer("curve_batch_size", self.curve_batch_size, least=2)
         _check_integer("linear_points", self.linear_points, least=3)
         _check_integer("curve_points", self.curve_points, least=5)
@@ -117,7 +124,7 @@ class Protocol:
             raise LandscapeError(
                 f"curve_points is {self.curve_points}", "4 k + 1 points, so that t = 1/4, 1/2, 3/4 are among them"
             )
-        for name in ("eigenvalue_tolerance", "trace_relative_error", "curve_learning_rate", "mixup_alpha"):
+        for name in ("precision", "eigenvalue_tolerance", "curve_learning_rate", "mixup_alpha"):
             _check_positive(name, getattr(self, name))
         _check_choice("backend", self.backend, BACKENDS)
         _check_choice("trace", self.trace, TRACE_MODES)
@@ -151,11 +158,15 @@ class Protocol:
         return protocol
 
     def digest(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON (sorted keys, no spaces)."""
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON (sorted keys, no spaces).
+
+        `precision` is left out: it says how exactly a value is known, not what it is; its standard error says the rest.
+        """
         # a tolerance given as 1 and as 1.0 is the same protocol
         values = {
             field.name: float(getattr(self, field.name)) if field.type == "float" else getattr(self, field.name)
             for field in fields(self)
+            if field.name != "precision"
         }
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -175,17 +186,22 @@ class Execution:
         Samples in one forward and backward pass: bounds the memory.
     threads : int
         Threads torch computes with while measuring, restored afterwards; 0 leaves them as they are.
+    budget_seconds : float, optional
+        Wall time after which the measurement ends with what it has; what was cut is flagged.
     """
 
     device: str = "cpu"
     dtype: str = "float32"
     batch_size: int = 256
     threads: int = 1
+    budget_seconds: float | None = None
 
     def __post_init__(self) -> None:
         _check_choice("dtype", self.dtype, DTYPES)
         _check_integer("batch_size", self.batch_size, least=1)
         _check_integer("threads", self.threads, least=0)
+        if self.budget_seconds is not None:
+            _check_positive("budget_seconds", self.budget_seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by its name, as plain JSON values."""

@@ -78,7 +78,7 @@ def pyhessian_estimate(objective: Objective, protocol: Protocol) -> PyHessianEst
             # a tolerance below every possible change: the package's own stop is never taken
             probes += computer.trace(maxIter=max(LEAST_PROBES, len(probes)), tol=-math.inf)
             trace, error = statistics.fmean(probes), statistics.stdev(probes) / math.sqrt(len(probes))
-            if not error > protocol.trace_relative_error * abs(trace) or len(probes) >= MOST_PROBES:
+            if not error > protocol.precision * abs(trace) or len(probes) >= MOST_PROBES:
                 break
         network.module.zero_grad()
     estimate = PyHessianEstimate(float(values[0]), float(torch.stack(gaps).sum().sqrt()), trace, error)

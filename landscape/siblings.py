@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from landscape.connectivity import NEAR_DISTANCE, Pair, Path, barrier, linear_barrier_percent
+from landscape.errors import LandscapeError
+from landscape.inputs import Inputs
 from landscape.ledger import Ledger
+from landscape.measurement import Value
 from landscape.objective import Objective
 from landscape.protocol import PAIR_METRICS, Protocol
-from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
+from landscape.similarity import Mixtures, StreamingCKA, different_answers, parameter_distance, percent_error
 
 PATH_METRICS = (
     "connectivity_peak_percent",
@@ -22,9 +26,19 @@ PATH_METRICS = (
 
 
 def measure_siblings(
-    ledger: Ledger, objective: Objective, siblings: Sequence[Objective], protocol: Protocol, chance: float
+    ledger: Ledger,
+    objective: Objective,
+    siblings: Sequence[Objective],
+    protocol: Protocol,
+    chance: float,
+    available: int,
 ) -> None:
-    """Pair metrics as means over the siblings, with their standard error (0 for a single one).
+    """Pair metrics as means over the siblings, with the standard error of that mean.
+
+    With one sibling the standard error is that of the samples, drawn without replacement from `available`: 0 where
+    they are all of them. For ``disagreement_percent`` it is the binomial one; for ``cka`` and ``cka_mixup`` that of
+    :class:`StreamingCKA`; for errors along a path the binomial one at the highest point, which the ends, measured on
+    the same samples, make smaller rather than larger.
 
     The series ``curve`` and ``linear_path`` are those to the first sibling.
 
@@ -32,71 +46,140 @@ def measure_siblings(
     ----------
     chance : float
         Error in percent of the best constant answer on the training samples.
+    available : int
+        Training samples there are.
     """
     if not siblings:
         ledger.skip(PAIR_METRICS, "needs a sibling: the same recipe trained again from another seed")
         return
-    found: dict[str, list[float]] = {name: [] for name in PAIR_METRICS}
-    for sibling in siblings:
-        _distance(ledger, objective, sibling, found)
-        if objective.task is None:
-            continue
-        _similarity(ledger, objective, sibling, protocol, found)
-        _paths(ledger, objective, sibling, protocol, chance, found)
-    for name, values in found.items():
-        if len(values) == len(siblings):
-            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-            ledger.put(name, statistics.fmean(values), error, 0 if name == "parameter_distance" else None)
+    family = _Family(ledger, objective, siblings, protocol, available)
+    family.distances()
+    if objective.task is not None:
+        family.similarity()
+        family.similarity_on_mixtures()
+        for sibling in siblings:
+            family.paths(sibling, chance)
+    family.put_means()
 
 
-def _distance(ledger: Ledger, objective: Objective, sibling: Objective, found: dict[str, list[float]]) -> None:
-    distance = parameter_distance(objective.network.flat, sibling.network.flat)
-    found["parameter_distance"].append(distance)
-    if distance < NEAR_DISTANCE:
-        ledger.flag("sibling_too_near")
+class _Family:
+    """A network, its siblings, and what was found of each pair: values with their standard errors."""
 
+    def __init__(
+        self,
+        ledger: Ledger,
+        objective: Objective,
+        siblings: Sequence[Objective],
+        protocol: Protocol,
+        available: int,
+    ) -> None:
+        self.ledger = ledger
+        self.objective = objective
+        self.siblings = siblings
+        self.protocol = protocol
+        self.available = available
+        self.found: dict[str, list[Value]] = {name: [] for name in PAIR_METRICS}
 
-def _similarity(
-    ledger: Ledger, objective: Objective, sibling: Objective, protocol: Protocol, found: dict[str, list[float]]
-) -> None:
-    with ledger.stage("similarity", ("disagreement_percent", "cka")):
-        first, second = objective.logits(), sibling.logits()
-        found["disagreement_percent"].append(disagreement(first, second))
-        found["cka"].append(linear_cka(first.softmax(1), second.softmax(1)))
-    with ledger.stage("similarity on mixtures", ("cka_mixup",)):
-        assert objective.data is not None  # a measurement is of samples
-        mixed = mixup(objective.data.inputs, protocol.mixup_alpha, protocol.seed)
-        outputs = [each.logits(mixed).softmax(1) for each in (objective, sibling)]
-        found["cka_mixup"].append(linear_cka(*outputs))
+    def keep(self, name: str, value: float, standard_error: float, samples: int) -> None:
+        """A value of the next pair, with the error it has by itself."""
+        self.found[name].append(Value(value, standard_error, samples))
 
+    def correction(self, samples: int) -> float:
+        """``sqrt(1 - n / N)``, by which samples without replacement err less than those of an endless population."""
+        return math.sqrt(max(0.0, 1 - samples / self.available))
 
-def _paths(
-    ledger: Ledger,
-    objective: Objective,
-    sibling: Objective,
-    protocol: Protocol,
-    chance: float,
-    found: dict[str, list[float]],
-) -> None:
-    with ledger.stage("linear path", ("linear_barrier_percent", *PATH_METRICS)):
-        pair = Pair(objective, sibling, protocol)
+    def put_means(self) -> None:
+        """What is known of every sibling goes into the ledger."""
+        for name, found in self.found.items():
+            if len(found) < len(self.siblings):
+                continue  # the stage that failed has told its reason
+            values = [each.value for each in found]
+            error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else found[0].standard_error
+            self.ledger.put(name, statistics.fmean(values), error, found[0].samples)
+
+    def distances(self) -> None:
+        """Distance of the weights."""
+        for sibling in self.siblings:
+            distance = parameter_distance(self.objective.network.flat, sibling.network.flat)
+            self.keep("parameter_distance", distance, 0.0, samples=0)
+            if distance < NEAR_DISTANCE:
+                self.ledger.flag("sibling_too_near")
+
+    def similarity(self) -> None:
+        """CKA and disagreement on the training samples."""
+        with self.ledger.stage("similarity", ("disagreement_percent", "cka")):
+            samples, correction = self.objective.samples, self.correction(self.objective.samples)
+            outputs, different = self._compare("similarity", (batch[0] for batch in self.objective.batches()))
+            for count in different:
+                percent = 100.0 * count / samples
+                self.keep("disagreement_percent", percent, correction * percent_error(percent, samples), samples)
+            for found in outputs.results():
+                self.keep("cka", found.value, correction * found.standard_error, samples)
+
+    def similarity_on_mixtures(self) -> None:
+        """CKA on mixtures of the training samples."""
+        with self.ledger.stage("similarity on mixtures", ("cka_mixup",)):
+            data = self.objective.data
+            assert data is not None  # a measurement is of samples
+            mixtures = Mixtures(data.inputs, self.protocol.mixup_alpha, self.protocol.seed)
+            batches = mixtures.chain().split(self.objective.execution.batch_size)
+            outputs, _ = self._compare("similarity on mixtures", (mixtures.at(chosen) for chosen in batches))
+            for found in outputs.results():
+                # a larger set is mixed anew, so that what was measured is no part of it
+                error = found.standard_error if len(data) < self.available else 0.0
+                self.keep("cka_mixup", found.value, error, len(data))
+
+    def _compare(self, stage: str, batches: Iterator[Inputs]) -> tuple[StreamingCKA, list[int]]:
+        """One pass: CKA of the softmax outputs, and to how many samples each sibling gives another answer."""
+        samples = self.objective.samples
+        outputs, different = StreamingCKA(samples), [0] * len(self.siblings)
+        for inputs in batches:
+            logits = [each.logits(inputs) for each in (self.objective, *self.siblings)]
+            outputs.add([each.softmax(1) for each in logits])
+            for number, other in enumerate(logits[1:]):
+                different[number] += different_answers(logits[0], other)
+            self.ledger.progress(stage, outputs.seen / samples)
+        return outputs, different
+
+    def paths(self, sibling: Objective, chance: float) -> None:
+        """Barriers along the straight line and along the curve."""
+        pair: Pair | None = None
+        with self.ledger.stage("linear path", ("linear_barrier_percent", *PATH_METRICS)):
+            pair = Pair(self.objective, sibling, self.protocol)
+            self._straight_line(pair, sibling)
+        if pair is None:
+            return
+        with self.ledger.stage("curve", PATH_METRICS):
+            self._curve(pair, sibling, chance)
+        self.objective.sample_gradients += pair.sample_gradients
+
+    def _straight_line(self, pair: Pair, sibling: Objective) -> None:
         line = pair.linear_path()
-        ledger.series.setdefault("linear_path", _series(line))
-        found["linear_barrier_percent"].append(linear_barrier_percent(line))
-        with ledger.stage("curve", PATH_METRICS):
-            path = pair.curve_path(pair.fit_curve(_within(ledger, "curve")))
-            ledger.series.setdefault("curve", _series(path))
-            height = barrier(path)
-            found["connectivity_peak_percent"].append(height.peak_percent)
-            found["connectivity_barrier_percent"].append(height.barrier_percent)
-            found["connectivity_barrier_loss"].append(height.barrier_loss)
-            if chance > 0:
-                found["connectivity_barrier_over_chance"].append(height.barrier_percent / chance)
-        objective.sample_gradients += pair.sample_gradients
+        self._keep_series("linear_path", sibling, line)
+        error = max(self._path_error(pair, percent) for percent in line.error_percent[1:-1])
+        self.keep("linear_barrier_percent", linear_barrier_percent(line), error, pair.path_samples)
 
+    def _curve(self, pair: Pair, sibling: Objective, chance: float) -> None:
+        curve = pair.curve_path(pair.fit_curve(partial(self.ledger.progress, "curve")))
+        self._keep_series("curve", sibling, curve)
+        height, samples = barrier(curve), pair.path_samples
+        error = self._path_error(pair, height.peak_percent)
+        self.keep("connectivity_peak_percent", height.peak_percent, error, samples)
+        self.keep("connectivity_barrier_percent", height.barrier_percent, error, samples)
+        self.keep("connectivity_barrier_loss", height.barrier_loss, 0.0, samples)
+        if chance > 0:
+            over_chance = height.barrier_percent / chance
+            self.keep("connectivity_barrier_over_chance", over_chance, error / chance, samples)
 
-def _within(ledger: Ledger, stage: str) -> Callable[[float], None]:
-    return lambda share: ledger.progress(stage, share)
+    def _path_error(self, pair: Pair, percent: float) -> float:
+        return self.correction(pair.path_samples) * percent_error(percent, pair.path_samples)
+
+    def _keep_series(self, name: str, sibling: Objective, path: Path) -> None:
+        """For drawing, from the first sibling; what is not finite at some point has no highest one."""
+        if sibling is self.siblings[0]:
+            self.ledger.series[name] = _series(path)
+        if not all(map(math.isfinite, path.error_percent)):
+            raise LandscapeError("outputs along the path are not finite", "finite outputs")
 
 
 def _series(path: Path) -> dict[str, Any]:

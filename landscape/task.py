@@ -51,9 +51,7 @@ class Samples:
             yield take(self.inputs, part), self.targets[part]
 
     def subset(self, most: int, seed: int) -> Samples:
-        """These samples if they are at most `most`, else a subset of that size fixed by `seed`."""
-        if len(self) <= most:
-            return self
+        """At most so many of these samples, in an order fixed by `seed`: the first of them are a random part of all."""
         generator = torch.Generator().manual_seed(seed)
         return self.at(torch.randperm(len(self), generator=generator)[:most])
 
@@ -190,11 +188,41 @@ class Task:
         a = self.coefficients(targets, logits)
         return a.sum(1, keepdim=True) * logits.softmax(1) - a
 
+    def trace_cotangents(self, targets: Tensor, signs: Tensor | None, logits: Tensor) -> Tensor:
+        """Cotangents u of the logits with ``E_s u u^T`` (or ``sum_k u_k u_k^T``) the Hessian of the loss for them.
+
+        ``u = sqrt(c) (sqrt(p) s - p (sqrt(p) . s))``, c the sum of a sample's coefficients and p its softmax.
+
+        Parameters
+        ----------
+        signs : Tensor, shape (R, n, classes), or None
+            Random signs s; None stands for the unit vectors e_k of all classes.
+        logits : Tensor, shape (n, classes)
+
+        Returns
+        -------
+        Tensor, shape (R, n, classes), or (classes, n, classes)
+        """
+        if signs is None:
+            vectors = torch.eye(logits.shape[1], dtype=logits.dtype, device=logits.device)[:, None]
+        else:
+            vectors = signs.to(logits)
+        p = logits.softmax(1)
+        scale = self.coefficients(targets, logits).sum(1, keepdim=True).sqrt()
+        root = p.sqrt() * vectors
+        return scale * (root - p * root.sum(2, keepdim=True))
+
     def normaliser(self, targets: Tensor) -> float:
         """What the summed losses are divided by: the samples, or the summed weights of their labels."""
         if self.class_weights is None or targets.dim() == 2:
             return float(len(targets))
         return float(targets.new_tensor(self.class_weights, dtype=torch.float64)[targets].sum())
+
+    def sample_weights(self, targets: Tensor) -> Tensor:
+        """What each sample adds to :meth:`normaliser`, shape (n,), float64."""
+        if self.class_weights is None or targets.dim() == 2:
+            return torch.ones(len(targets), dtype=torch.float64)
+        return torch.tensor(self.class_weights, dtype=torch.float64)[targets.cpu()]
 
     def labels(self, targets: Tensor) -> Tensor:
         """The class indices (n,): the given ones, or the likeliest class."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import landscape
@@ -14,7 +15,9 @@ from mdtree.data import BUILT_IN_DATA, DataSet, load_data
 from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
-from mdtree.errors import InputError
+from mdtree.errors import InputError, MDTreeError
+from mdtree.measurement_cache import MeasurementCache
+from mdtree.measurement_key import MeasurementInput, measurement_key
 from mdtree.models import ARCHITECTURES, model_factory
 from mdtree.record import Metric, NotMeasured, Record
 from mdtree.specification import parse
@@ -22,6 +25,8 @@ from mdtree.user_code import isolated_random_state
 
 Report = Callable[[str, float], None]
 """Progress: what is being done, and the share done (0...1)."""
+
+_log = logging.getLogger("mdtree")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ def diagnose(
     diagnoser: Diagnoser | None = None,
     protocol: Protocol | None = None,
     execution: Execution | None = None,
+    cache: bool = False,
 ) -> Diagnosis:
     """Measure a checkpoint's loss landscape and say what is wrong with its training.
 
@@ -75,7 +81,7 @@ def diagnose(
         Whether functions that the checkpoint itself names may be called.
     diagnoser : Diagnoser, optional
         The embedded one by default.
-    protocol, execution
+    protocol, execution, cache
         As in `measure`.
 
     Returns
@@ -88,7 +94,7 @@ def diagnose(
         Something given cannot be used; the message says what, and how to mend it.
     """
     sources = Sources(model, data, tuple(siblings), trust)
-    record = measure(checkpoint, sources, protocol=protocol, execution=execution)
+    record = measure(checkpoint, sources, protocol=protocol, execution=execution, cache=cache)
     return diagnose_record(diagnoser or default_diagnoser(), record)
 
 
@@ -99,6 +105,7 @@ def measure(
     protocol: Protocol | None = None,
     execution: Execution | None = None,
     progress: Report | None = None,
+    cache: bool = False,
 ) -> Record:
     """Measure the loss landscape of a checkpoint.
 
@@ -110,9 +117,14 @@ def measure(
     protocol : landscape.Protocol, optional
         What is measured and how; the default is the one the embedded zoo was measured by.
     execution : landscape.Execution, optional
-        Device, precision, batch size, threads.
+        Device, precision, batch size, threads, time budget.
     progress : callable, optional
         Called with what is being done and the share done.
+    cache : bool
+        Whether to use a measurement of the same weights, data and protocol that was kept before, and to keep this one
+        (in the user's folder for caches, see `mdtree.measurement_cache`). The command line does; a program that calls
+        this function writes nothing it was not asked to. A kept measurement has ``cached`` in its cost, which is
+        otherwise the one first paid. Where nothing can be kept, the logger ``mdtree`` warns and the measurement stands.
 
     Returns
     -------
@@ -134,19 +146,50 @@ def measure(
             model_spec, num_classes=data.num_classes, input_shape=data.input_shape, directory=sources.directory
         )
         models = [load_into(fresh(), one.state, one.path) for one in (opened, *others)]
+    given = MeasurementInput(
+        models,
+        classification_data(data),
+        protocol or Protocol(),
+        execution or Execution(),
+        fresh,
+        opened.initial_norm_squared,
+        model_spec,
+    )
+    measured = _measured_before_or_now(given, opened, progress) if cache else _measured_now(given, opened, progress)
+    return _with_sources(measured, opened, others, model_spec, data)
+
+
+def _measured_now(given: MeasurementInput, opened: Checkpoint, progress: Report | None) -> Record:
     try:
         measured = landscape.measure(
-            models,
-            classification_data(data),
-            protocol or Protocol(),
-            execution or Execution(),
-            fresh=fresh,
-            initial_norm_squared=opened.initial_norm_squared,
+            given.models,
+            given.data,
+            given.protocol,
+            given.execution,
+            fresh=given.fresh,
+            initial_norm_squared=given.initial_norm_squared,
             progress=progress,
         )
     except LandscapeError as error:
         raise InputError(f"{opened.path}: {error.got}", error.expected, error.mend) from error
-    return _record(opened, others, model_spec, data, measured)
+    return _record(measured)
+
+
+def _measured_before_or_now(given: MeasurementInput, opened: Checkpoint, progress: Report | None) -> Record:
+    """The measurement kept for these weights, data and protocol; else a new one, which is kept."""
+    try:
+        key = measurement_key(given)
+    except Exception:  # users' networks may raise anything: what is wrong with one, the measurement itself says
+        return _measured_now(given, opened, progress)
+    cache = MeasurementCache()
+    record = cache.get(key)
+    if record is None:
+        record = _measured_now(given, opened, progress)
+        try:
+            cache.put(key, record)
+        except MDTreeError as error:
+            _log.warning("mdtree: the measurement is not kept for the next time: %s", error)
+    return record
 
 
 def classification_data(data: DataSet) -> ClassificationData:
@@ -177,7 +220,8 @@ def _data_spec(opened: Checkpoint, sources: Sources) -> str:
         raise InputError(
             f"{opened.path} does not say what it was trained on",
             "",
-            f"give it: mdtree diagnose {opened.path} --data npz:FILE.npz (or digits?..., package.module:function)",
+            f"give it: mdtree diagnose {opened.path} --data npz:FILE.npz (or digits?..., package.module:function); "
+            f"what its weights alone tell: mdtree layers {opened.path}",
         )
     if not sources.trust and parse(opened.data_spec).name not in BUILT_IN_DATA:
         raise _untrusted(opened, "load its data", opened.data_spec, "--data")
@@ -194,22 +238,11 @@ def _untrusted(opened: Checkpoint, purpose: str, spec: str, option: str) -> Inpu
     )
 
 
-def _record(
-    opened: Checkpoint, others: Sequence[Checkpoint], model_spec: str, data: DataSet, measured: Measurement
-) -> Record:
-    recipe = dict(opened.recipe)
-    recipe.setdefault("train_size", len(data.y_train))
+def _record(measured: Measurement) -> Record:
+    """The measured part of a record."""
     return Record(
-        checkpoint={
-            "path": str(opened.path),
-            "sha256": opened.sha256,
-            "weights_from": opened.weights_from,
-            "model": model_spec,
-            "data": data.specification,
-            "data_set": data.name,
-            "siblings": [str(one.path) for one in others],
-        },
-        recipe=recipe,
+        checkpoint={},
+        recipe={},
         protocol={**measured.protocol.to_dict(), "digest": measured.protocol.digest()},
         execution=measured.execution.to_dict(),
         metrics={name: Metric(v.value, v.standard_error, v.samples) for name, v in measured.metrics.items()},
@@ -219,3 +252,21 @@ def _record(
         flags=tuple(measured.flags),
         cost={"seconds": measured.cost.seconds, "sample_gradients": measured.cost.sample_gradients},
     )
+
+
+def _with_sources(
+    record: Record, opened: Checkpoint, others: Sequence[Checkpoint], model_spec: str, data: DataSet
+) -> Record:
+    """The record with the part that the files give."""
+    recipe = dict(opened.recipe)
+    recipe.setdefault("train_size", len(data.y_train))
+    checkpoint = {
+        "path": str(opened.path),
+        "sha256": opened.sha256,
+        "weights_from": opened.weights_from,
+        "model": model_spec,
+        "data": data.specification,
+        "data_set": data.name,
+        "siblings": [str(one.path) for one in others],
+    }
+    return replace(record, checkpoint=checkpoint, recipe=recipe)

@@ -68,7 +68,8 @@ class Record:
     layers : tuple of dict
     flags : tuple of str
     cost : dict
-        `seconds`, and `sample_gradients`: forward and backward of one sample count 1, a forward alone 1/3.
+        `seconds`, and `sample_gradients`: forward and backward of one sample count 1, a forward alone 1/3. `cached`
+        is true where the numbers were kept from an earlier run.
     """
 
     checkpoint: Mapping[str, Any]

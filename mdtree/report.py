@@ -20,6 +20,16 @@ FLAG_TEXT = {
     "trace_precision_not_reached": "the trace did not reach the protocol's precision",
     "trace_negative": "the trace of the Hessian is negative: far from a minimum",
     "sibling_too_near": "a sibling is nearer than a fresh training could be: is it another seed?",
+    "eigenvalue_precision_not_reached": "the top eigenvalue did not reach the protocol's precision on all its samples",
+    "gradient_below_noise": "the gradient is smaller than its sampling error, which stands in its place",
+    "finite_difference_products": "a layer has no second derivative: Hessian products are differences of gradients",
+    "budget_cut_hessian": "the time budget was spent before the Hessian",
+    "budget_cut_siblings": "the time budget was spent before the siblings",
+}
+NUMBERED_FLAG_TEXT = {
+    "budget_cut_samples_to": "time budget: measured on {} training samples only, with larger errors",
+    "budget_cut_hessian_samples_to": "time budget: the Hessian was measured on at most {} samples",
+    "batch_size_halved_to": "memory ran out: {} samples at a time were measured; last digits may differ",
 }
 
 
@@ -35,7 +45,18 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def record_text(record: Record) -> str:
     """What `mdtree measure` prints."""
     head = f"{record.checkpoint.get('path', 'record')}  ({record.evidence.replace('_', ', ')})"
-    return "\n\n".join([head, _measured(record), _footer(record)])
+    parts = [head, _measured(record)]
+    if record.flags:
+        parts.append("\n".join(["Notes", *(f"  {flag_text(flag)}" for flag in record.flags)]))
+    return "\n\n".join([*parts, _footer(record)])
+
+
+def flag_text(flag: str) -> str:
+    """A flag in words; numbers at the end of a flag's name belong to the sentence."""
+    name, _, number = flag.rpartition("_")
+    if number.isdigit() and name in NUMBERED_FLAG_TEXT:
+        return NUMBERED_FLAG_TEXT[name].format(f"{int(number):,}")
+    return FLAG_TEXT.get(flag, _words(flag))
 
 
 def _words(name: str) -> str:
@@ -130,7 +151,7 @@ def _notes(diagnosis: Diagnosis) -> str:
         if flag.startswith("straddles:"):
             lines.append(f"  {flag.split(':')[1]} lies within its error of a threshold")
         else:
-            lines.append(f"  {FLAG_TEXT.get(flag, _words(flag))}")
+            lines.append(f"  {flag_text(flag)}")
     lines += [f"  to settle it: {text}" for text in diagnosis.settle]
     return "\n".join(lines)
 

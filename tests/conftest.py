@@ -26,6 +26,14 @@ def mdtree_data(request: pytest.FixtureRequest) -> Path:
     pytest.skip("MDTREE_DATA is not set")
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test reads what another one, or the user, kept."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("MDTREE_CACHE", str(folder))
+    return folder
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if _without_data:
         terminalreporter.write_line(

@@ -21,9 +21,11 @@ class _LazyGroup(click.Group):
     _rooms = {  # noqa: RUF012 - click groups hold their commands this way
         "diagnose": ("mdtree.cli.measuring", "diagnose_command"),
         "measure": ("mdtree.cli.measuring", "measure_command"),
+        "layers": ("mdtree.cli.layers", "layers_command"),
         "zoo": ("mdtree.cli.zoo", "zoo_group"),
         "train": ("mdtree.cli.deciding", "train_command"),
         "evaluate": ("mdtree.cli.deciding", "evaluate_command"),
+        "cache": ("mdtree.cli.cache", "cache_group"),
         "benchmark": ("mdtree.cli.benchmark", "benchmark_group"),
     }
 

@@ -9,12 +9,23 @@ from typing import Any
 
 import click
 
+from landscape import Execution, LandscapeError, Protocol
 from mdtree.cli.progress import progress_bar
 from mdtree.diagnoser import default_diagnoser, diagnose_record, read_diagnoser
+from mdtree.errors import InputError
 from mdtree.record import Record, read_record
 from mdtree.report import diagnosis_text, record_text
 
 STRICT_UNDETERMINED = 4
+
+_EXECUTION = {
+    "device": "device",
+    "dtype": "dtype",
+    "batch_size": "batch_size",
+    "threads": "threads",
+    "budget_seconds": "budget",
+}
+"""Field of `Execution` -> the option that sets it."""
 
 _INPUTS = [
     click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CHECKPOINT..."),
@@ -26,10 +37,16 @@ _INPUTS = [
                  help="The same training from another seed (repeatable): enables connectivity and similarity."),
     click.option("--trust", is_flag=True, help="Call the functions that the checkpoint itself names to build its "
                  "network and load its data: only for files of your own."),
-    click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Samples measured at a time (memory)."),
+    click.option("--precision", type=float, help="Standard error of the logarithm of the Hessian's trace and top "
+                 "eigenvalue at which no more samples are added; default 0.1."),
+    click.option("--budget", type=float, metavar="SECONDS", help="Time for each checkpoint; what it cuts is flagged."),
+    click.option("--batch-size", type=int, help="Samples measured at a time (memory); default 256."),
     click.option("--device", default="cpu", show_default=True, help="Where to measure: cpu, cuda."),
+    click.option("--dtype", help="Precision of the arithmetic: float32 (default), float64."),
+    click.option("--threads", type=int, help="CPU threads; default 1; 0: as many as torch takes."),
     click.option("--backend", type=click.Choice(["native", "pyhessian"]), default="native", show_default=True,
                  help="pyhessian: numbers comparable with published ones (eigenvalue by magnitude, trace)."),
+    click.option("--no-cache", is_flag=True, help="Neither use nor keep measurements (see `mdtree cache`)."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 ]  # fmt: skip
 
@@ -57,7 +74,7 @@ def diagnose_command(
         values = [d.to_dict() for d in diagnoses]
         click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))
     else:
-        click.echo("\n\n\n".join(diagnosis_text(d) for d in diagnoses))
+        click.echo("\n\n\n".join(diagnosis_text(d) + _from_cache(d.record) for d in diagnoses))
     return STRICT_UNDETERMINED if strict and any(d.verdict == "undetermined" for d in diagnoses) else 0
 
 
@@ -70,7 +87,7 @@ def measure_command(checkpoints: tuple[Path, ...], as_json: bool, **inputs: Any)
         values = [r.to_dict() for r in records]
         click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))
     else:
-        click.echo("\n\n\n".join(record_text(r) for r in records))
+        click.echo("\n\n\n".join(record_text(r) + _from_cache(r) for r in records))
     return 0
 
 
@@ -78,14 +95,29 @@ def _record(path: Path, inputs: dict[str, Any]) -> Record:
     if path.suffix == ".json":
         return read_record(path)
     # torch takes a second to import: a saved record is diagnosed without it
-    from landscape.protocol import Execution, Protocol
     from mdtree.diagnose import Sources, measure
 
-    execution = Execution(device=inputs["device"])
-    if inputs["batch_size"] is not None:
-        execution = replace(execution, batch_size=inputs["batch_size"])
+    protocol, execution = _settings(inputs)
     sources = Sources(inputs["model"], inputs["data"], inputs["siblings"], inputs["trust"])
     with progress_bar(path.name) as progress:
         return measure(
-            path, sources, protocol=Protocol(backend=inputs["backend"]), execution=execution, progress=progress
+            path, sources, protocol=protocol, execution=execution, progress=progress, cache=not inputs["no_cache"]
         )
+
+
+def _settings(inputs: dict[str, Any]) -> tuple[Protocol, Execution]:
+    """The defaults, and what the command line says otherwise."""
+    asked = {field: inputs[option] for field, option in _EXECUTION.items() if inputs[option] is not None}
+    try:
+        protocol = Protocol(backend=inputs["backend"])
+        if inputs["precision"] is not None:
+            protocol = replace(protocol, precision=inputs["precision"])
+        return protocol, replace(Execution(), **asked)
+    except LandscapeError as error:
+        raise InputError(error.got, error.expected, error.mend) from error
+
+
+def _from_cache(record: Record) -> str:
+    """A line under a report whose numbers were kept from an earlier run."""
+    kept = "\nNumbers kept from an earlier run; --no-cache measures the checkpoint again"
+    return kept if record.cost.get("cached") else ""

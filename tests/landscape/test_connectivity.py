@@ -25,7 +25,7 @@ from landscape import (
     linear_barrier_percent,
     linear_path,
 )
-from landscape.connectivity import Pair, pair_of
+from landscape.connectivity import Pair, pair_gradients, pair_of
 
 SHORT = Protocol(curve_steps=40)
 
@@ -195,6 +195,72 @@ def test_a_curve_between_batch_norm_nets_is_trained(residual_nets: list[nn.Modul
     pair = pair_of(*residual_nets, images, Protocol(curve_steps=200))
     line, curve = barrier(pair.linear_path()), barrier(pair.curve_path(pair.fit_curve()))
     assert curve.barrier_loss < 0.3 * line.barrier_loss
+
+
+def test_all_points_of_all_paths_are_evaluated_on_the_same_part_of_the_samples(
+    trained: list[nn.Module], digits: ClassificationData
+) -> None:
+    start = Objective(trained[0], digits.train, Task(10))
+    pair = Pair(start, start.of(trained[1]), SHORT, path_samples=200)
+    part = digits.train.subset(200, SHORT.seed)
+    own = [Objective(model, part, Task(10)).loss_and_error() for model in trained[:2]]
+    line, curve = pair.linear_path(), pair.curve_path(pair.fit_curve())
+
+    assert pair.path_samples == 200
+    for path in (line, curve):
+        assert (path.loss[0], path.loss[-1]) == tuple(found.loss for found in own)
+        assert (path.error_percent[0], path.error_percent[-1]) == tuple(found.error_percent for found in own)
+    between = copy.deepcopy(trained[0])
+    for p, a, b in zip(*(model.parameters() for model in (between, *trained[:2])), strict=True):
+        p.data = (a.data + b.data) / 2
+    assert line.loss[4] == pytest.approx(Objective(between, part, Task(10)).loss_and_error().loss, rel=1e-5)
+
+
+def test_the_curve_is_trained_on_all_samples_whatever_part_paths_are_evaluated_on(
+    trained: list[nn.Module], digits: ClassificationData
+) -> None:
+    start = Objective(trained[0], digits.train, Task(10))
+    middles = [Pair(start, start.of(trained[1]), SHORT, path_samples=n).fit_curve().middle for n in (64, 640)]
+    assert torch.equal(*middles)
+
+
+def test_batch_norm_is_refreshed_from_as_many_samples_as_asked(
+    residual_nets: list[nn.Module], images: ClassificationData
+) -> None:
+    start = Objective(residual_nets[0], images.train, Task(4))
+    pair = Pair(start, start.of(residual_nets[1]), Protocol(curve_batch_size=32), batch_norm_samples=64)
+    few = images.train.subset(64, 0).inputs
+    between = copy.deepcopy(residual_nets[0])
+    for p, a, b in zip(*(model.parameters() for model in (between, *residual_nets)), strict=True):
+        p.data = (a.data + b.data) / 2
+    torch.optim.swa_utils.update_bn([few[:32], few[32:]], between)
+    expected = nn.functional.cross_entropy(between.eval()(images.train.inputs), images.train.targets).item()
+    assert pair.linear_path().loss[4] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_the_cost_is_what_was_planned(
+    trained: list[nn.Module],
+    digits: ClassificationData,
+    residual_nets: list[nn.Module],
+    images: ClassificationData,
+    batch_norm: bool,
+) -> None:
+    models, data, task = (residual_nets, images, Task(4)) if batch_norm else (trained, digits, Task(10))
+    start = Objective(models[0], data.train, task)
+    pair = Pair(start, start.of(models[1]), SHORT, path_samples=100, batch_norm_samples=64)
+    pair.linear_path()
+    pair.curve_path(pair.fit_curve())
+
+    planned = pair_gradients(SHORT, len(data.train), batch_norm, path_samples=100, batch_norm_samples=64)
+    assert pair.sample_gradients == pytest.approx(planned)
+    inner, ends = 14, 4 if batch_norm else 2
+    refreshing = 16 * 64 / 3 if batch_norm else 0
+    assert planned == pytest.approx(40 * SHORT.curve_batch_size + (inner + ends) * 100 / 3 + refreshing)
+
+
+def test_a_pair_costs_at_most_forty_thousand_sample_gradients_whatever_the_data() -> None:
+    assert pair_gradients(Protocol(curve_steps=200, curve_batch_size=64), 10**6, batch_norm=True) <= 40_000
 
 
 def test_paths_leave_both_networks_alone_and_repeat_to_the_bit(

@@ -33,22 +33,6 @@ def test_gradient_and_products_match_the_dense_ones_on_uneven_batches(name: str)
     assert torch.allclose(target.residual_vector_product(vector), residual @ vector, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["batch_norm_resnet", "tanh_mlp"])
-def test_recomputed_graphs_give_the_bits_of_kept_ones(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Objective(build(name), data_for(name), Task(CLASSES), execution=DOUBLE)
-    vector = vector_for(kept)
-    products = [kept.hessian_vector_product(vector) for _ in range(2)]
-    monkeypatch.setattr("landscape.products.RETAINED_BYTES", 0)
-    rebuilt = Objective(build(name), data_for(name), Task(CLASSES), execution=DOUBLE)
-
-    assert kept._hessian._kept
-    assert torch.equal(rebuilt.hessian_vector_product(vector), products[0])
-    assert torch.equal(products[0], products[1])
-    assert not rebuilt._hessian._kept
-    kept.release()
-    assert not kept._hessian._kept
-
-
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_loss_and_error_are_those_of_torch(name: str) -> None:
     data = data_for(name)
@@ -400,6 +384,8 @@ def test_wrappers_of_training_are_taken_off() -> None:
 
 def test_cost_is_counted_in_sample_gradients() -> None:
     target = Objective(build("mlp"), data_for("mlp"), Task(CLASSES), execution=DOUBLE)
+    target.check_second_derivative()
+    assert target.sample_gradients == 4 * 2 * 16  # once for each network: four products on 16 samples
     costs = []
     for work in (
         target.loss_and_error,
@@ -421,7 +407,9 @@ def test_a_subset_is_fixed_by_its_seed() -> None:
     assert torch.equal(first.inputs, again.inputs)
     assert not torch.equal(first.inputs, other.inputs)
     assert len(first) == 20
-    assert data.subset(50, 0) is data
+    whole = data.subset(60, 0)
+    assert len(whole) == 50
+    assert torch.equal(whole.inputs[:20], first.inputs)  # whose beginning is a random part of all, however sorted
     rows = {tuple(row.tolist()): int(label) for row, label in zip(data.inputs, data.targets, strict=True)}
     assert all(rows[tuple(x.tolist())] == int(y) for x, y in zip(first.inputs, first.targets, strict=True))
 

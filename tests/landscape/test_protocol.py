@@ -56,6 +56,7 @@ def test_digest_tells_protocols_apart_and_nothing_else() -> None:
     assert len(digest) == 12
     assert int(digest, 16) >= 0
     assert all(replace(Protocol(), **change).digest() != digest for change in ({"seed": 1}, {"curve_steps": 501}))
+    assert Protocol(precision=0.01).digest() == digest  # how exactly, not what
     assert Protocol(mixup_alpha=16).digest() == Protocol(mixup_alpha=16.0).digest() == digest
 
 
@@ -82,7 +83,7 @@ def test_unknown_keys_are_named() -> None:
         ({"curve_points": 8}, "t = 1/4, 1/2, 3/4"),
         ({"linear_points": 2}, "at least 3"),
         ({"eigenvalue_tolerance": 0}, "a positive finite number"),
-        ({"trace_relative_error": float("nan")}, "a positive finite number"),
+        ({"precision": float("nan")}, "a positive finite number"),
         ({"curve_learning_rate": float("inf")}, "a positive finite number"),
         ({"mixup_alpha": "16"}, "a positive finite number"),
         ({"backend": "jax"}, "backend is 'jax'; expected one of native, pyhessian"),

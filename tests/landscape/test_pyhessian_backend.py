@@ -12,7 +12,7 @@ from landscape import Execution, LandscapeError, Objective, Protocol, Task, top_
 from landscape.pyhessian_backend import pyhessian_estimate
 
 DOUBLE = Execution(dtype="float64", batch_size=16)
-PRECISE = Protocol(eigenvalue_tolerance=1e-7, trace_relative_error=0.1)
+PRECISE = Protocol(eigenvalue_tolerance=1e-7, precision=0.1)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,91 @@ def test_the_pyhessian_back_end_agrees(run, hot):
     assert theirs["hessian_top_eigenvalue_magnitude"]["value"] == pytest.approx(
         ours["hessian_top_eigenvalue_magnitude"]["value"], rel=0.02
     )
+
+
+def test_a_second_run_uses_the_measurement_of_the_first_and_says_so(run, hot):
+    _, first, _ = run("measure", hot, "--json")
+    _, second, _ = run("measure", hot, "--json")
+    first, second = json.loads(first), json.loads(second)
+    assert second["cost"].pop("cached") is True
+    assert first == second
+    _, text, _ = run("diagnose", hot)
+    assert text.endswith("\nNumbers kept from an earlier run; --no-cache measures the checkpoint again\n")
+    _, text, _ = run("measure", hot, "--no-cache")
+    assert "earlier run" not in text
+
+
+def test_without_a_cache_nothing_is_written_or_read(run, hot, own_cache):
+    code, out, _ = run("measure", hot, "--no-cache", "--json")
+    assert code == 0
+    assert list(own_cache.iterdir()) == []
+    run("measure", hot, "--json")
+    before = {file: file.stat().st_mtime_ns for file in own_cache.rglob("*")}
+    code, again, _ = run("measure", hot, "--no-cache", "--json")
+    assert "cached" not in json.loads(again)["cost"]
+    assert {file: file.stat().st_mtime_ns for file in own_cache.rglob("*")} == before
+    assert json.loads(again)["metrics"] == json.loads(out)["metrics"]
+
+
+def test_the_cache_tells_what_it_holds_and_is_cleared(run, hot, own_cache):
+    folder = own_cache / "measurements"
+    assert run("cache", "info")[:2] == (0, f"{folder}: 0 measurements, 0.0 kB of at most 268.4 MB\n")
+    run("measure", hot)
+    size = next(folder.iterdir()).stat().st_size
+    code, out, _ = run("cache", "info", "--json")
+    assert (code, json.loads(out)) == (0, {"folder": str(folder), "entries": 1, "bytes": size, "limit_bytes": 2**28})
+    assert run("cache", "clear")[:2] == (0, f"{folder}: removed 1 measurement, {size / 1000:.1f} kB\n")
+    code, out, _ = run("cache", "clear", "--json")
+    assert (code, json.loads(out)) == (0, {"folder": str(folder), "removed": 0, "bytes": 0})
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_costs_one_line_on_standard_error(hot, tmp_path):
+    (tmp_path / "file").write_text("")
+    environment = {**os.environ, "MDTREE_CACHE": str(tmp_path / "file")}
+    run = subprocess.run(
+        [sys.executable, "-m", "mdtree", "measure", str(hot), "--json"],
+        env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0
+    assert "train_loss" in json.loads(run.stdout)["metrics"]
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("mdtree: the measurement is not kept for the next time: the folder")
+
+
+def test_precision_and_what_it_runs_on_are_set_by_options(run):
+    checkpoint = SAMPLES / "healthy-1.pt"
+    words = ("--dtype", "float64", "--threads", "0", "--batch-size", "100", "--budget", "600", "--precision", "0.3")
+    code, out, err = run("measure", checkpoint, "--json", *words)
+    assert code == 0, err
+    values = json.loads(out)
+    assert values["execution"] == {
+        "device": "cpu", "dtype": "float64", "threads": 0, "batch_size": 100, "budget_seconds": 600.0,
+    }  # fmt: skip
+    _, plain, _ = run("measure", checkpoint, "--json")
+    plain = json.loads(plain)
+    changed = {name for name in plain["protocol"] if plain["protocol"][name] != values["protocol"][name]}
+    assert changed == {"precision"}  # the same numbers, less exactly: comparable all the same
+    assert values["protocol"]["precision"] == 0.3
+    train_loss = values["metrics"]["train_loss"]["value"]
+    assert train_loss == pytest.approx(plain["metrics"]["train_loss"]["value"], rel=1e-5)
+    assert train_loss != plain["metrics"]["train_loss"]["value"]  # float64 was computed in
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--precision", "0", "precision is 0.0; expected a positive finite number"),
+        ("--precision", "nan", "precision is nan; expected a positive finite number"),
+        ("--budget", "-3", "budget_seconds is -3.0; expected a positive finite number"),
+        ("--threads", "-1", "threads is -1; expected an integer of at least 0"),
+        ("--batch-size", "0", "batch_size is 0; expected an integer of at least 1"),
+        ("--dtype", "half", "dtype is 'half'; expected one of float32, float64"),
+    ],
+)
+def test_an_option_out_of_range_is_one_line_and_exit_2(run, hot, own_cache, option, value, message):
+    assert run("measure", hot, option, value) == (2, "", f"mdtree: {message}\n")
+    assert list(own_cache.iterdir()) == []
 
 
 def test_train_then_evaluate(run, zoo, tmp_path):
@@ -279,5 +366,5 @@ def test_our_own_defects_exit_with_70_and_say_where_to_look(run, monkeypatch, ho
 def test_help_names_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    for name in ("diagnose", "measure", "zoo", "train", "evaluate"):
+    for name in ("diagnose", "measure", "zoo", "train", "evaluate", "cache"):
         assert name in out

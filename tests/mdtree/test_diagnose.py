@@ -1,22 +1,30 @@
 """From a file to a diagnosis: checkpoints made on the spot, on data that is not the zoo's."""
 
+import json
+import logging
 import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import landscape
 import mdtree
-from landscape import METRICS, Protocol
+from landscape import METRICS, Execution, Protocol
 from mdtree.checkpoint import save_checkpoint
 from mdtree.data import load_data
 from mdtree.diagnose import Sources, measure
 from mdtree.errors import InputError
+from mdtree.measurement_cache import MeasurementCache
 from mdtree.models import build_model
 from mdtree.training import Recipe, train_loop
 from mdtree.zoo import FAILURES
 
 SHORT = Protocol(curve_steps=30, density_probes=1)
+SAMPLES = Path(__file__).parents[2] / "zoo_samples" / "checkpoints"
 
 
 def trained_pair(folder, architecture, data_spec, steps=80):
@@ -145,3 +153,142 @@ def test_what_the_landscape_refuses_names_the_checkpoint(tmp_path):
     sources = Sources(model="dense:Net", data="digits?train=50&shape=image", directory=tmp_path)
     with pytest.raises(InputError, match=r"dense\.pt: .*expected .*classif"):
         measure(tmp_path / "dense.pt", sources)
+
+
+@pytest.fixture
+def measurements(monkeypatch):
+    """How often something was really measured."""
+    calls = []
+    real = landscape.measure
+
+    def counted(*arguments, **named):
+        calls.append(named)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(landscape, "measure", counted)
+    return calls
+
+
+def as_bytes(record):
+    return json.dumps(record.to_dict()).encode()
+
+
+def test_a_measurement_kept_is_the_measurement_to_the_byte_and_says_that_it_was_kept(measurements):
+    first = SAMPLES / "healthy-1.pt"
+    pair = Sources(siblings=(SAMPLES / "healthy-1.sibling.pt",))
+
+    fresh, kept = (measure(first, pair, protocol=SHORT, cache=True) for _ in range(2))
+
+    assert len(measurements) == 1
+    assert "cached" not in fresh.cost
+    assert kept.cost == {**fresh.cost, "cached": True}
+    assert as_bytes(replace(kept, cost=fresh.cost)) == as_bytes(fresh)
+    assert mdtree.diagnose(first, siblings=pair.siblings, protocol=SHORT, cache=True).record == kept
+
+
+def test_a_program_that_does_not_ask_neither_uses_nor_keeps_measurements(measurements):
+    first = SAMPLES / "healthy-1.pt"
+    measure(first)
+    mdtree.diagnose(first)
+    assert not MeasurementCache().folder.exists()
+    measure(first, cache=True)
+    assert "cached" not in measure(first).cost
+    assert len(measurements) == 4
+
+
+def test_path_recipe_and_hash_are_those_of_the_file_opened_now(measurements, tmp_path):
+    """The same weights saved again, in another format, under another recipe: measured once."""
+    original = SAMPLES / "temperature_too_high-1.pt"
+    opened = mdtree.open_checkpoint(original)
+    model = build_model(opened.model_spec, num_classes=10, input_shape=(64,))
+    model.load_state_dict(opened.state)
+    again = save_checkpoint(
+        tmp_path / "again.safetensors",
+        model,
+        model_spec=opened.model_spec,
+        data_spec=opened.data_spec,
+        recipe={"learning_rate": 0.77, "batch_size": 5},
+        initial_norm_squared=opened.initial_norm_squared,
+    )
+
+    fresh, kept = (measure(path, cache=True) for path in (original, again))
+
+    assert len(measurements) == 1
+    assert kept.metrics == fresh.metrics
+    assert kept.checkpoint["path"] == str(again)
+    assert kept.checkpoint["sha256"] == mdtree.open_checkpoint(again).sha256 != fresh.checkpoint["sha256"]
+    assert kept.recipe["learning_rate"] == 0.77
+    assert "0.77" not in "".join(file.read_text() for file in MeasurementCache().folder.iterdir())
+
+
+def test_other_weights_in_the_same_place_are_measured_again(measurements, tmp_path):
+    """One weight by its last bit: the path is the same, the network is not."""
+    file = tmp_path / "model.pt"
+    shutil.copy(SAMPLES / "healthy-1.pt", file)
+    opened = mdtree.open_checkpoint(file)
+    measure(file, cache=True)
+    model = build_model(opened.model_spec, num_classes=10, input_shape=(64,))
+    model.load_state_dict(opened.state)
+    with torch.no_grad():
+        model.output.bias[0] = torch.nextafter(model.output.bias[0], torch.tensor(torch.inf))
+    save_checkpoint(file, model, model_spec=opened.model_spec, data_spec=opened.data_spec)
+    measure(file, Sources(data=opened.data_spec), cache=True)
+    assert len(measurements) == 2
+
+
+def test_an_edited_module_is_measured_again(measurements, tmp_path):
+    """Its name and its weights say the same as before; only the code between them does not."""
+    code = (
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.a, self.b = torch.nn.Linear(64, 4), torch.nn.Linear(4, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.b(torch.relu(self.a(x)))\n"
+    )
+    state = {"a.weight": torch.randn(4, 64), "a.bias": torch.zeros(4)}
+    state |= {"b.weight": torch.randn(10, 4), "b.bias": torch.zeros(10)}
+    torch.save(state, tmp_path / "mine.pt")
+
+    def losses(folder, text):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "edited.py").write_text(text)
+        sources = Sources(model="edited:Net", data="digits?train=50", directory=tmp_path / folder)
+        return measure(tmp_path / "mine.pt", sources, cache=True).metrics["train_loss"].value
+
+    before, moved, after = losses("one", code), losses("two", code), losses("three", code.replace("relu", "tanh"))
+    assert len(measurements) == 2
+    assert before == moved != after
+
+
+def test_a_budget_is_spared_where_the_whole_measurement_is_kept(measurements):
+    whole = measure(SAMPLES / "healthy-1.pt", cache=True)
+    hurried = measure(SAMPLES / "healthy-1.pt", execution=Execution(budget_seconds=1e-6), cache=True)
+    assert len(measurements) == 1
+    assert hurried.metrics == whole.metrics
+
+
+def test_where_nothing_can_be_kept_the_measurement_stands_and_one_line_says_so(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MDTREE_CACHE", str(tmp_path / "file"))
+    with caplog.at_level(logging.WARNING, "mdtree"):
+        record = measure(SAMPLES / "healthy-1.pt", cache=True)
+    assert record.metrics == measure(SAMPLES / "healthy-1.pt").metrics
+    (line,) = caplog.messages
+    assert line.startswith("mdtree: the measurement is not kept")
+    assert "MDTREE_CACHE" in line
+
+
+def test_a_network_that_cannot_be_measured_is_refused_with_the_same_words(tmp_path):
+    (tmp_path / "broken.py").write_text(
+        "import torch\nclass Net(torch.nn.Linear):\n    def __init__(self):\n        super().__init__(64, 7)\n"
+    )
+    torch.save(torch.nn.Linear(64, 7).state_dict(), tmp_path / "broken.pt")
+    sources = Sources(model="broken:Net", data="digits?train=50", directory=tmp_path)
+    said = []
+    for cache in (False, True):
+        with pytest.raises(InputError, match="7 logits") as refused:
+            measure(tmp_path / "broken.pt", sources, cache=cache)
+        said.append(str(refused.value))
+    assert said[0] == said[1]

@@ -10,7 +10,7 @@ from mdtree.evaluation import evaluate
 from mdtree.fitting import fit_diagnoser
 from mdtree.nodes import Step
 from mdtree.record import NotMeasured
-from mdtree.report import diagnosis_text, record_text, scores_text, step_words, table
+from mdtree.report import diagnosis_text, flag_text, record_text, scores_text, step_words, table
 
 
 def cold():
@@ -68,3 +68,19 @@ def test_scores_show_every_baseline():
 
 def test_columns_are_even():
     assert table([("a", "1.5"), ("bbb", "10")], right=(1,)) == "  a    1.5\n  bbb   10"
+
+
+def test_a_record_says_what_its_reader_must_know():
+    record = dataclasses.replace(cold().record, flags=("batch_size_halved_to_16", "trace_negative"))
+    text = record_text(record)
+    assert "  memory ran out: 16 samples at a time were measured; last digits may differ" in text
+    assert "  the trace of the Hessian is negative: far from a minimum" in text
+    assert "Notes" not in record_text(dataclasses.replace(record, flags=()))
+
+
+def test_numbers_in_flags_belong_to_the_sentence():
+    assert flag_text("budget_cut_samples_to_1024").endswith(
+        "measured on 1,024 training samples only, with larger errors"
+    )
+    assert flag_text("budget_cut_hessian_samples_to_128").endswith("on at most 128 samples")
+    assert flag_text("something_new_7") == "something new 7"

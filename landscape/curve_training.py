@@ -1,0 +1,97 @@
+"""Training the middle point of a Bézier curve between two networks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from landscape.inputs import Inputs
+from landscape.network import differentiable
+from landscape.objective import Objective
+from landscape.paths import BezierCurve
+from landscape.protocol import Protocol
+from landscape.task import Samples
+
+
+def train_curve(
+    objective: Objective,
+    samples: Samples,
+    ends: tuple[Tensor, Tensor],
+    protocol: Protocol,
+    progress: Callable[[float], None] | None = None,
+) -> BezierCurve:
+    """Train the middle point, from the middle of the chord, to the least mean training loss along the curve.
+
+    Minimises ``E_t L(w(t))``, t uniform and stratified over the steps, by Adam on mini-batches. The step of each
+    parameter tensor is relative to its root mean square in the two networks, so that one learning rate fits every
+    width and layer; it falls to zero along half a cosine. BatchNorm layers use batch statistics.
+
+    Parameters
+    ----------
+    objective : Objective
+        With a task. Its network is moved.
+    samples : Samples
+        From which the mini-batches are drawn, epoch after epoch without replacement.
+    ends : pair of Tensor, shape (P,)
+    protocol : Protocol
+        Its ``curve_steps``, ``curve_batch_size``, ``curve_learning_rate`` and ``seed``.
+    progress : callable, optional
+        Told the share of the steps that is done.
+    """
+    start, end = ends
+    network = objective.network
+    generator = torch.Generator().manual_seed(protocol.seed)
+    steps, size = protocol.curve_steps, min(protocol.curve_batch_size, len(samples))
+    times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
+    epochs = -(-steps * size // len(samples))
+    order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(epochs)])
+    curve = BezierCurve(start, (start + end) / 2, end)
+    adam = _RelativeAdam(relative_scales(ends, network.sizes), protocol.curve_learning_rate, steps)
+    with differentiable(), network.batch_statistics():
+        for step, t in enumerate(times.tolist()):
+            batch = samples.at(order[step * size : (step + 1) * size])
+            network.load(curve.parameters(t))
+            gradient = _mini_batch_gradient(objective, batch.inputs, batch.targets)
+            adam.update(curve.middle, gradient * (2 * t * (1 - t)))
+            if progress is not None:
+                progress((step + 1) / steps)
+    objective.sample_gradients += steps * size
+    return curve
+
+
+def _mini_batch_gradient(objective: Objective, inputs: Inputs, targets: Tensor) -> Tensor:
+    network, task = objective.network, objective.require_task()
+    logits = task.logits(network(network.place(inputs)))
+    labels = network.place(targets)
+    return network.gradient(task.losses(logits, labels).sum() / task.normaliser(labels))
+
+
+def relative_scales(ends: tuple[Tensor, Tensor], sizes: list[int]) -> Tensor:
+    """Root mean square of each tensor in both networks, at least a tenth of that of all, for each parameter."""
+    squares = (ends[0].square() + ends[1].square()) / 2
+    parts = [part.mean().expand(part.numel()) for part in squares.split(sizes)]
+    return torch.cat(parts).clamp_min(0.01 * float(squares.mean())).sqrt()
+
+
+class _RelativeAdam:
+    """Adam (Kingma and Ba, 2015) on one vector, its steps in units of `scales`, falling along half a cosine."""
+
+    def __init__(self, scales: Tensor, learning_rate: float, steps: int) -> None:
+        self.scales = scales
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.step = 0
+        self.mean = torch.zeros_like(scales)
+        self.square = torch.zeros_like(scales)
+
+    def update(self, values: Tensor, gradient: Tensor) -> None:
+        """One step, in place."""
+        rate = self.learning_rate * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        self.step += 1
+        self.mean.lerp_(gradient, 0.1)
+        self.square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        spread = (self.square / (1 - 0.999**self.step)).sqrt_().add_(1e-8)
+        values.addcdiv_(self.mean * self.scales, spread, value=-rate / (1 - 0.9**self.step))

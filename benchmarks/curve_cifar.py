@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,17 @@ RATES = (0.003, 0.03, 0.1, 0.3)
 STEPS = {1000: 800, 4000: 1500}
 EXECUTION = Execution(batch_size=512)
 LONG = "2000 x 128, 0.1"
-CHOSEN = "400 x 64, 0.1"
+CHOSEN = "800 x 32, 0.1"
 BUDGETS = {
     LONG: (2000, 128, 0.1, 0),
     "500 x 128, 0.1": (500, 128, 0.1, 0),
-    "800 x 32, 0.1": (800, 32, 0.1, 0),
+    CHOSEN: (800, 32, 0.1, 0),
+    f"{CHOSEN}, other seed": (800, 32, 0.1, 1),
+    f"{CHOSEN}, aligned": (800, 32, 0.1, 0),
     "800 x 32, 0.2": (800, 32, 0.2, 0),
-    CHOSEN: (400, 64, 0.1, 0),
-    f"{CHOSEN}, aligned": (400, 64, 0.1, 0),
-    f"{CHOSEN}, other seed": (400, 64, 0.1, 1),
-    "400 x 64, 0.05": (400, 64, 0.05, 0),
-    "400 x 64, 0.2": (400, 64, 0.2, 0),
+    "400 x 64, 0.1": (400, 64, 0.1, 0),
     "400 x 32, 0.1": (400, 32, 0.1, 0),
     "200 x 64, 0.1": (200, 64, 0.1, 0),
-    "200 x 64, 0.3": (200, 64, 0.3, 0),
 }
 """Steps, batch size, learning rate, seed."""
 
@@ -66,7 +63,9 @@ class Case:
 
 
 def cases() -> list[Case]:
-    return [Case(model, size, rate) for size in STEPS for model in MODELS for rate in RATES]
+    """All combinations, but of the costliest two rates only."""
+    every = [Case(model, size, rate) for size in STEPS for model in MODELS for rate in RATES]
+    return [c for c in every if not c.model.startswith("resnet") or c.train_size == 1000 or c.rate in (0.03, 0.3)]
 
 
 def _data(case: Case, directory: str) -> DataSet:
@@ -105,7 +104,7 @@ def measure(case: Case, folder: Path, directory: str) -> dict[str, Any]:
     models = networks(case, data, folder)
     start, end = (Objective(m, Samples(data.x_train, data.y_train), Task(10), execution=EXECUTION) for m in models)
     whole = len(data.x_train)
-    straight = Pair(start, end, protocol_of(CHOSEN), whole, whole)
+    straight = Pair(start, end, _on_all(protocol_of(CHOSEN), whole))
     result["line"] = _numbers(straight.linear_path())
     try:
         result["aligned_line"] = _numbers(straight.aligned_linear_path())
@@ -117,7 +116,7 @@ def measure(case: Case, folder: Path, directory: str) -> dict[str, Any]:
         if other is None:
             result["curves"][name] = None
             continue
-        pair = Pair(start, other, protocol_of(name), whole, whole)
+        pair = Pair(start, other, _on_all(protocol_of(name), whole))
         began = time.perf_counter()
         curve = pair.fit_curve()
         seconds = time.perf_counter() - began
@@ -127,12 +126,22 @@ def measure(case: Case, folder: Path, directory: str) -> dict[str, Any]:
     return result
 
 
+def _on_all(protocol: Protocol, samples: int) -> Protocol:
+    """The protocol with every point of a path on all the samples."""
+    return replace(protocol, path_samples=samples, batch_norm_samples=samples)
+
+
 def _fewer_samples(start: Objective, end: Objective, curve: BezierCurve) -> dict[str, Any]:
     """The path of one curve from fewer samples at each point, and with fewer samples for BatchNorm."""
     whole, protocol = start.samples, protocol_of(CHOSEN)
-    points = {n: _numbers(Pair(start, end, protocol, n, whole).curve_path(curve)) for n in PATH_SAMPLES if n < whole}
+
+    def along(points: int, statistics: int) -> dict[str, float | list[float]]:
+        asked = replace(protocol, path_samples=points, batch_norm_samples=statistics)
+        return _numbers(Pair(start, end, asked).curve_path(curve))
+
+    points = {n: along(n, whole) for n in PATH_SAMPLES if n < whole}
     counts = [n for n in BATCH_NORM_SAMPLES if n < whole] if start.network.batch_norms else []
-    refresh = {n: _numbers(Pair(start, end, protocol, whole, n).curve_path(curve)) for n in counts}
+    refresh = {n: along(whole, n) for n in counts}
     return {"path_samples": points, "refresh": refresh}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import resource
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,8 +113,8 @@ def specifications(model: str, folder: Path | None) -> list[NetworkSpec]:
         ]
     images, where = _images(folder, 8)
     return [
-        NetworkSpec(f"ResNet-18, width 4, on {where}", images, "resnet18?width=4", USUAL, Recipe(0.05, 64, 130)),
-        NetworkSpec(f"ResNet-18, width 4, on {where}", images, "resnet18?width=4", WELL_FITTED, Recipe(0.05, 64, 400)),
+        NetworkSpec(f"ResNet-18, width 4, on {where}", images, "resnet18?width=4", USUAL, Recipe(0.05, 64, 300)),
+        NetworkSpec(f"ResNet-18, width 4, on {where}", images, "resnet18?width=4", WELL_FITTED, Recipe(0.05, 64, 1200)),
     ]
 
 
@@ -156,11 +155,6 @@ def separate(network: TrainedNetwork) -> TrainedNetwork:
 def plain_loss(model: nn.Module, inputs: Tensor, targets: Tensor, samples: int) -> Tensor:
     """These samples' part of the mean cross-entropy over `samples`."""
     return nn.functional.cross_entropy(model(inputs), targets, reduction="sum") / samples
-
-
-def peak_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def one_thread() -> None:

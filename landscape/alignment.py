@@ -10,11 +10,16 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
-from landscape.network import unwrap
+from landscape.inputs import take
+from landscape.network import evaluating, unwrap
+from landscape.objective import Objective
 from landscape.permutations import Axis, PermutationGroup, permutation_groups
 
 SWEEPS = 100
 """Most passes over all groups; a handful is enough."""
+
+CHECKED_SAMPLES = 64
+"""Samples on which a network with permuted hidden units must answer as before."""
 
 
 def align(reference: nn.Module, model: nn.Module) -> nn.Module:
@@ -34,6 +39,40 @@ def align(reference: nn.Module, model: nn.Module) -> nn.Module:
         for name, value in permuted(tensors, groups, permutations).items():
             tensors[name].copy_(value)
     return result
+
+
+def aligned_parameters(objective: Objective, reference: Tensor, flat: Tensor) -> Tensor:
+    """Parameters (P,) with the hidden units in the order of the reference's (P,), checked to be the same function.
+
+    Parameters
+    ----------
+    objective : Objective
+        With a task, on the architecture that both are parameters of. Its network is moved.
+
+    Raises
+    ------
+    LandscapeError
+        If the network's permutation symmetries are not understood, or the answers on a few samples change.
+    """
+    network, task = objective.network, objective.require_task()
+    groups = permutation_groups(network.module)
+    first, second = (dict(zip(network.names, network.split(vector), strict=True)) for vector in (reference, flat))
+    moved = permuted(second, groups, match_weights(first, second, groups))
+    aligned = torch.cat([moved[name].reshape(-1) for name in network.names])
+    few = take(next(objective.batches())[0], slice(CHECKED_SAMPLES))
+    answers = []
+    with evaluating(), network.batch_statistics():
+        for vector in (flat, aligned):
+            network.load(vector)
+            answers.append(task.logits(network(few)).double())
+    objective.sample_gradients += 2 * len(answers[0]) / 3
+    shift = float((answers[1] - answers[0]).abs().max())
+    if not shift <= 1e-3 * (1 + float(answers[0].abs().max())):
+        raise LandscapeError(
+            f"permuting the hidden units moves the logits by {shift:.3g}",
+            "a network whose permutation symmetries are understood",
+        )
+    return aligned
 
 
 def parameters_of(module: nn.Module) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from landscape.connectivity import pair_gradients
 from landscape.objective import Objective
 from landscape.protocol import Protocol
 
@@ -71,7 +72,9 @@ def seconds_per_gradient(objective: Objective) -> float:
     return (time.perf_counter() - started) / part.samples
 
 
-def cut_to_budget(protocol: Protocol, samples: int, clock: Clock, seconds: float, pairs: int) -> Cut:
+def cut_to_budget(
+    protocol: Protocol, samples: int, clock: Clock, seconds: float, pairs: int = 0, batch_norm: bool = False
+) -> Cut:
     """Sample numbers with which the measurement is expected to keep to its time.
 
     Parameters
@@ -84,6 +87,8 @@ def cut_to_budget(protocol: Protocol, samples: int, clock: Clock, seconds: float
         Wall time of one sample gradient.
     pairs : int
         Siblings to be compared with.
+    batch_norm : bool
+        Whether the networks have BatchNorm statistics.
     """
     hessian = max(2 * protocol.first_samples, samples // 2)
     if clock.budget is None:
@@ -95,7 +100,7 @@ def cut_to_budget(protocol: Protocol, samples: int, clock: Clock, seconds: float
         flags.append(f"budget_cut_samples_to_{most}")
     used = min(samples, most)
     affordable -= 2 * used
-    pair = pairs * pair_gradients(protocol, used)
+    pair = pairs * sibling_gradients(protocol, used, batch_norm)
     if pair < affordable:
         affordable -= pair
     # a run of the density's length on the first samples, one quadratic form on as many more
@@ -108,10 +113,9 @@ def cut_to_budget(protocol: Protocol, samples: int, clock: Clock, seconds: float
     return Cut(used, first, min(hessian, reached), tuple(flags))
 
 
-def pair_gradients(protocol: Protocol, samples: int) -> float:
+def sibling_gradients(protocol: Protocol, samples: int, batch_norm: bool) -> float:
     """Sample gradients that comparing with one sibling costs: similarity, both paths, the curve's training."""
-    points = protocol.curve_points + protocol.linear_points
-    return protocol.curve_steps * protocol.curve_batch_size + (points + 4) * samples / 3
+    return pair_gradients(protocol, samples, batch_norm) + 4 * samples / 3
 
 
 def _power(count: float) -> int:

@@ -8,11 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from landscape.alignment import match_weights, permuted
+from landscape.alignment import aligned_parameters
 from landscape.curve_training import train_curve
 from landscape.errors import LandscapeError
-from landscape.inputs import Inputs, sample_count, take
-from landscape.network import Network, evaluating
+from landscape.inputs import Inputs, sample_count
+from landscape.network import Network
 from landscape.objective import LossAndError, Objective
 from landscape.paths import (
     Barrier,
@@ -25,7 +25,6 @@ from landscape.paths import (
     refreshed,
     statistics_of,
 )
-from landscape.permutations import permutation_groups
 from landscape.protocol import Execution, Protocol
 from landscape.task import ClassificationData, Samples, Task
 
@@ -52,10 +51,8 @@ Pairs from independent seeds lay at 0.81 (short training with LayerNorm, whose s
 from the same initial weights at 0.005 to 0.53, and checkpoints of one run at 0.02 to 0.29.
 """
 
-PATH_SAMPLES = 2048
-BATCH_NORM_SAMPLES = 512
-CHECKED_SAMPLES = 64
-"""Samples on which a network with permuted hidden units must answer as before."""
+BATCH_NORM_BATCH = 128
+"""Samples in each batch over whose means and variances the refreshed statistics are averaged."""
 
 
 class Pair:
@@ -66,10 +63,6 @@ class Pair:
     start, end : Objective
         Both on the same samples, with a task.
     protocol : Protocol
-    path_samples : int
-        Most samples on which points of a path are evaluated, the same for all points of all paths.
-    batch_norm_samples : int
-        Most samples from which BatchNorm statistics are refreshed at a point.
 
     Raises
     ------
@@ -77,30 +70,23 @@ class Pair:
         If the architectures differ, or statistics would have to be refreshed from a single sample.
     """
 
-    def __init__(
-        self,
-        start: Objective,
-        end: Objective,
-        protocol: Protocol,
-        path_samples: int = PATH_SAMPLES,
-        batch_norm_samples: int = BATCH_NORM_SAMPLES,
-    ) -> None:
+    def __init__(self, start: Objective, end: Objective, protocol: Protocol) -> None:
         check_same_architecture(start.network, end.network)
         self.protocol = protocol
         self.start, self.end = start.network.flat.clone(), end.network.flat.clone()
         self.work = start.of(start.network.module)  # a third copy, whose parameters move along the path
         self._own_statistics = [statistics_of(objective.network) for objective in (start, end)]
         self._sampled = self.work
-        if self.work.data is not None and len(self.work.data) > path_samples:
-            self._sampled = self.work.on(self.work.data.subset(path_samples, protocol.seed))
-        self._refreshing = self._refreshing_batches(batch_norm_samples) if self.work.network.batch_norms else []
+        if self.work.data is not None and len(self.work.data) > protocol.path_samples:
+            self._sampled = self.work.on(self.work.data.subset(protocol.path_samples, protocol.seed))
+        self._refreshing = self._refreshing_batches() if self.work.network.batch_norms else []
         self._known_ends: tuple[list[LossAndError], list[LossAndError]] | None = None
 
-    def _refreshing_batches(self, most: int) -> list[Inputs]:
-        samples = self._samples().subset(most, self.protocol.seed)
+    def _refreshing_batches(self) -> list[Inputs]:
+        samples = self._samples().subset(self.protocol.batch_norm_samples, self.protocol.seed)
         if len(samples) < 2:
             raise LandscapeError("BatchNorm statistics cannot be refreshed from one sample", "two or more samples")
-        parts = max(1, len(samples) // self.protocol.curve_batch_size)
+        parts = max(1, len(samples) // BATCH_NORM_BATCH)
         cuts = torch.arange(len(samples)).tensor_split(parts)  # even parts: no rest of one sample
         return [self.work.network.place(samples.at(part).inputs) for part in cuts]
 
@@ -119,17 +105,26 @@ class Pair:
         """Cost of the work along paths, in sample gradients."""
         return self.work.sample_gradients
 
-    def fit_curve(self, progress: Callable[[float], None] | None = None) -> BezierCurve:
+    def fit_curve(self, progress: Callable[[float], None] | None = None, aligned: bool = False) -> BezierCurve:
         """Train the middle point of a curve between the two networks; see :func:`train_curve`.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Told the share of the steps that is done.
+        aligned : bool
+            Put the end's hidden units in the start's order before, as in :meth:`aligned_linear_path`: the curve is
+            shorter and needs fewer steps, but can be had only where the permutation symmetries are understood.
 
         Raises
         ------
         LandscapeError
-            If both networks have the same weights.
+            If both networks have the same weights, or cannot be aligned.
         """
         if torch.equal(self.start, self.end):
             raise same_weights()
-        return train_curve(self.work, self._samples(), (self.start, self.end), self.protocol, progress)
+        end = self._aligned_end() if aligned else self.end
+        return train_curve(self.work, self._samples(), (self.start, end), self.protocol, progress)
 
     def curve_path(self, curve: BezierCurve) -> Path:
         """Error and loss along a curve."""
@@ -142,7 +137,7 @@ class Pair:
     def aligned_linear_path(self) -> Path:
         """Error and loss along the straight line to the end with its hidden units in the start's order.
 
-        They are matched by their weights (:func:`match_weights`), which takes no gradient. The end's function, and so
+        They are matched by their weights, see :func:`landscape.alignment.match_weights`. The end's function, and so
         its error and loss, are the same.
 
         Raises
@@ -156,30 +151,7 @@ class Pair:
         return self._path(lambda t: self.start + t * (end - self.start), self.protocol.linear_points)
 
     def _aligned_end(self) -> Tensor:
-        network = self.work.network
-        groups = permutation_groups(network.module)
-        first, second = (dict(zip(network.names, network.split(flat), strict=True)) for flat in (self.start, self.end))
-        moved = permuted(second, groups, match_weights(first, second, groups))
-        aligned = torch.cat([moved[name].reshape(-1) for name in network.names])
-        self._check_same_function(aligned)
-        return aligned
-
-    def _check_same_function(self, aligned: Tensor) -> None:
-        """Compare the answers of the end and of its permuted copy on a few samples."""
-        inputs, _ = next(self._sampled.batches())
-        few = take(inputs, slice(CHECKED_SAMPLES))
-        task, network, answers = self.work.require_task(), self.work.network, []
-        with evaluating(), network.batch_statistics():
-            for flat in (self.end, aligned):
-                network.load(flat)
-                answers.append(task.logits(network(few)).double())
-        self.work.sample_gradients += 2 * len(answers[0]) / 3
-        shift = float((answers[1] - answers[0]).abs().max())
-        if not shift <= 1e-3 * (1 + float(answers[0].abs().max())):
-            raise LandscapeError(
-                f"permuting the hidden units moves the logits by {shift:.3g}",
-                "a network whose permutation symmetries are understood",
-            )
+        return aligned_parameters(self._sampled, self.start, self.end)
 
     def _path(self, parameters: Callable[[float], Tensor], points: int) -> Path:
         times = tuple(k / (points - 1) for k in range(points))
@@ -252,13 +224,7 @@ def pair_of(
     return Pair(start, start.of(model_b), protocol)
 
 
-def pair_gradients(
-    protocol: Protocol,
-    samples: int,
-    batch_norm: bool,
-    path_samples: int = PATH_SAMPLES,
-    batch_norm_samples: int = BATCH_NORM_SAMPLES,
-) -> float:
+def pair_gradients(protocol: Protocol, samples: int, batch_norm: bool) -> float:
     """Sample gradients that the curve, its path and the linear path of a pair take together.
 
     Parameters
@@ -268,13 +234,11 @@ def pair_gradients(
         Training samples measured.
     batch_norm : bool
         Whether the networks have BatchNorm statistics to refresh.
-    path_samples, batch_norm_samples : int
-        As in :class:`Pair`.
     """
     points = protocol.curve_points + protocol.linear_points - 2  # both paths have the ends in common
-    forward = points * min(path_samples, samples)
+    forward = points * min(protocol.path_samples, samples)
     if batch_norm:
-        forward += 2 * min(path_samples, samples) + points * min(batch_norm_samples, samples)
+        forward += 2 * min(protocol.path_samples, samples) + points * min(protocol.batch_norm_samples, samples)
     return protocol.curve_steps * min(protocol.curve_batch_size, samples) + forward / 3
 
 

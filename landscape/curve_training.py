@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from landscape.inputs import Inputs
+from landscape.errors import LandscapeError
 from landscape.network import differentiable
 from landscape.objective import Objective
 from landscape.paths import BezierCurve
@@ -40,6 +40,11 @@ def train_curve(
         Its ``curve_steps``, ``curve_batch_size``, ``curve_learning_rate`` and ``seed``.
     progress : callable, optional
         Told the share of the steps that is done.
+
+    Raises
+    ------
+    LandscapeError
+        If the weights do not stay finite.
     """
     start, end = ends
     network = objective.network
@@ -54,19 +59,26 @@ def train_curve(
         for step, t in enumerate(times.tolist()):
             batch = samples.at(order[step * size : (step + 1) * size])
             network.load(curve.parameters(t))
-            gradient = _mini_batch_gradient(objective, batch.inputs, batch.targets)
+            gradient = _mini_batch_gradient(objective, batch)
             adam.update(curve.middle, gradient * (2 * t * (1 - t)))
             if progress is not None:
                 progress((step + 1) / steps)
     objective.sample_gradients += steps * size
+    if not bool(torch.isfinite(curve.middle).all()):
+        raise LandscapeError("the training of the curve gave weights that are not finite", "finite gradients")
     return curve
 
 
-def _mini_batch_gradient(objective: Objective, inputs: Inputs, targets: Tensor) -> Tensor:
+def _mini_batch_gradient(objective: Objective, batch: Samples) -> Tensor:
+    """Of the mean loss; in parts no larger than the batch size, but where BatchNorm needs the batch whole."""
     network, task = objective.network, objective.require_task()
-    logits = task.logits(network(network.place(inputs)))
-    labels = network.place(targets)
-    return network.gradient(task.losses(logits, labels).sum() / task.normaliser(labels))
+    size = len(batch) if network.batch_norms else objective.execution.batch_size
+    normaliser = task.normaliser(batch.targets) or 1.0  # classes of weight 0 alone: no gradient
+    parts = []
+    for inputs, targets in batch.batches(size):
+        logits = task.logits(network(network.place(inputs)))
+        parts.append(network.gradient(task.losses(logits, network.place(targets)).sum() / normaliser))
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
 
 
 def relative_scales(ends: tuple[Tensor, Tensor], sizes: list[int]) -> Tensor:

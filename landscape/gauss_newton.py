@@ -9,6 +9,7 @@ precision. Elsewhere (smooth activations, LayerNorm, attention, shared weights) 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +26,7 @@ from landscape.protocol import TRACE_MODES, Execution
 from landscape.sampling_error import Estimate, SamplingPlan
 from landscape.task import Task
 
-TESTED_SAMPLES = 16
+TESTED_SAMPLES = 8
 """Samples on which the identity is tested."""
 
 IDENTITY_TOLERANCE = 1e-9
@@ -33,6 +34,9 @@ IDENTITY_TOLERANCE = 1e-9
 
 MOST_DRAWS = 64
 """Sign vectors a sample after which sampling the Gauss-Newton trace stops short of its precision."""
+
+AGAIN = 128
+"""Samples of which a second draw tells how much draws differ, where one draw of each may be enough."""
 
 FREEDOM = 256
 """Degrees of freedom, samples × (draws - 1), before the standard error of the sampled trace is trusted."""
@@ -195,11 +199,11 @@ def _operator_trace(
 def identity_holds(objective: Objective, seed: int = 0) -> bool:
     """Whether tr(H) = tr(G): no logit has curvature along any one parameter tensor.
 
-    For each tensor t one random direction v_t supported on it, and random coefficients c for the logits of a few
-    samples: ``v_t . d^2 (c . z) v_t`` is 0 to rounding in float64 for all tensors, or the identity does not hold. The
-    coefficients stand for the residual of the loss, so that the answer belongs to the network and not to how well it
-    is fitted; like a residual, those of a sample sum to 0. Deterministic; the cost is about a backward pass a tensor
-    on the samples tested.
+    For each module one random direction v supported on its own parameters, and random coefficients c for the logits of
+    a few samples: ``v . d^2 (c . z) v`` is 0 to rounding in float64, or each of its tensors is tried alone; where that
+    is not 0 for one of them either, the identity does not hold. The coefficients stand for the residual of the loss, so
+    that the answer belongs to the network and not to how well it is fitted; like a residual, those of a sample sum to
+    0. Deterministic; the cost is about a backward pass a module on the samples tested.
     """
     task = objective.require_task()
     network = Network(objective.network.module, Execution(device=str(objective.network.device), dtype="float64"))
@@ -224,18 +228,38 @@ def _has_curvature(network: Network, task: Task, inputs: Inputs, generator: torc
         gradients = torch.autograd.grad(
             scalar, network.parameters, create_graph=True, allow_unused=True, materialize_grads=True
         )
-        for parameter, gradient in zip(network.parameters, gradients, strict=True):
-            direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
-            direction *= (parameter.detach().norm() or 1.0) / direction.norm()
-            if not gradient.requires_grad:
-                continue
-            (image,) = torch.autograd.grad(
-                gradient, parameter, direction, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            curvature = float((image * direction).sum().abs())
-            if not curvature <= IDENTITY_TOLERANCE * float(gradient.detach().norm() * direction.norm()):
-                return True
-    return False
+        places = [place for place, gradient in enumerate(gradients) if gradient.requires_grad]
+        groups = [[p for p in module if p in places] for module in _modules(network)]
+        curved = [g for g in groups if g and _curved(network, gradients, g, generator)]
+        # of parameters used one after the other in one module the blocks between them do not vanish
+        return any(_curved(network, gradients, [place], generator) for group in curved for place in group)
+
+
+def _modules(network: Network) -> list[list[int]]:
+    """Places of the parameters that each module owns: logits that are linear in each are so in both mostly."""
+    places = {id(parameter): place for place, parameter in enumerate(network.parameters)}
+    groups = []
+    for module in network.module.modules():
+        own = [places.pop(id(p)) for p in module.parameters(recurse=False) if id(p) in places]
+        groups.append(own)
+    return groups
+
+
+def _curved(network: Network, gradients: Sequence[Tensor], places: list[int], generator: torch.Generator) -> bool:
+    """Whether the scalar has curvature along a random direction of the parameters at these places."""
+    parameters = [network.parameters[place] for place in places]
+    directions = []
+    for parameter in parameters:
+        bits = torch.randint(2, parameter.shape, generator=generator, dtype=torch.int8)
+        length = float(parameter.detach().norm()) or 1.0
+        directions.append((2 * bits - 1).to(parameter) * (length / math.sqrt(parameter.numel())))
+    slopes = [gradients[place] for place in places]
+    images = torch.autograd.grad(
+        slopes, parameters, directions, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    curvature = abs(sum(float((i * d).sum()) for i, d in zip(images, directions, strict=True)))
+    size = sum(float(s.detach().norm() * d.norm()) for s, d in zip(slopes, directions, strict=True))
+    return not curvature <= IDENTITY_TOLERANCE * size
 
 
 def _gauss_newton_trace(
@@ -245,12 +269,15 @@ def _gauss_newton_trace(
     classes, samples = objective.require_task().num_classes, objective.samples
     if mode == "exact" or (mode == "auto" and (classes <= 2 or classes * samples <= EXACT_BELOW)):
         return _exact(objective), classes
-    least = 1 + math.ceil(FREEDOM / samples)
-    rounds: list[Tensor] = []
+    first = _signed_squares(objective, generator)
+    if objective.data is not None and samples > AGAIN:
+        found = _once_and_again(objective, first, AGAIN, generator)
+        if not found.draw_error > relative_error * found.value:
+            return found, 1
+    rounds = [first]
     while True:
-        bits = torch.randint(2, (1, samples, classes), generator=generator, dtype=torch.int8)
-        rounds.append(objective.gauss_newton_squares(2 * bits - 1))
-        if len(rounds) < least:
+        rounds.append(_signed_squares(objective, generator))
+        if len(rounds) < 1 + math.ceil(FREEDOM / samples):
             continue
         squares = torch.cat(rounds)
         # the draws of one sample differ by chance alone: what separates the samples is no error on these data
@@ -260,6 +287,31 @@ def _gauss_newton_trace(
             return found, len(rounds)
         if mode == "auto" and len(rounds) >= classes:  # exactness costs no more than what was spent
             return _exact(objective), len(rounds) + classes
+
+
+def _signed_squares(objective: Objective, generator: torch.Generator) -> Tensor:
+    shape = (1, objective.samples, objective.require_task().num_classes)
+    return objective.gauss_newton_squares(2 * torch.randint(2, shape, generator=generator, dtype=torch.int8) - 1)
+
+
+def _once_and_again(objective: Objective, first: Tensor, count: int, generator: torch.Generator) -> Estimate:
+    """The trace from one draw a sample, and a second one of some samples to tell how much draws differ.
+
+    With t and t' the two draws of a sample, ``var(t)`` is on the whole the share
+    ``sum (t - t')^2 / sum (t^2 + t'^2)`` of ``t^2``.
+    """
+    chosen = torch.arange(count) * objective.samples // count
+    again = _signed_squares(objective.spread(count), generator)[0]
+    once, draws = first[0, chosen], first[0].clone()
+    total = float((once.square() + again.square()).sum())
+    share = float((once - again).square().sum()) / total if total else 0.0
+    draws[chosen] = (once + again) / 2
+    weights = torch.ones_like(draws)
+    weights[chosen] = 0.5  # the mean of two draws varies half as much
+    squares = first[0].square()
+    squares[chosen] = (once.square() + again.square()) / 2
+    error = math.sqrt(share * float((weights * squares).sum())) / objective.normaliser
+    return Estimate(float(draws.sum()) / objective.normaliser, error, error)
 
 
 def _exact(objective: Objective) -> Estimate:

@@ -142,11 +142,7 @@ def top_eigenvalues(
 def _settled(run: Lanczos, k: int, tolerance: float) -> bool:
     values, bounds, _ = run.ritz()
     scale = np.maximum(np.abs(values), FLOOR * np.abs(values).max())
-    within = (
-        bounds
-        <= np.concatenate([np.full(len(values) - k, max(NEXT_TOLERANCE, 10 * tolerance)), np.full(k, tolerance)])
-        * scale
-    )
+    within = bounds <= np.concatenate([np.full(len(values) - k, NEXT_TOLERANCE), np.full(k, tolerance)]) * scale
     return bool(within[-k - 1 :].all())
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 GROWTH = 8
 """Rows by which the basis grows."""
 
-BASIS_BYTES = 2**28
+BASIS_BYTES = 2**27
 """Memory for the basis, where the least number of rows fits into it."""
 
-LEAST_VECTORS = 12
+LEAST_VECTORS = 8
 """Rows that the basis has room for, however long they are."""
 
 GROWN = 32

@@ -30,24 +30,27 @@ class SymmetricOperator:
         P.
     dtype, device : torch.dtype, torch.device
         Of the vectors.
+    gives : bool
+        Whether each product is a new vector that its receiver may change; else it is copied.
     """
 
     product: Callable[[Tensor], Tensor]
     dimension: int
     dtype: torch.dtype = torch.float64
     device: torch.device | str = "cpu"
+    gives: bool = False
 
     @classmethod
     def hessian(cls, objective: Objective) -> SymmetricOperator:
         """The Hessian of an objective."""
         flat = objective.network.flat
-        return cls(objective.hessian_vector_product, objective.parameter_count, flat.dtype, flat.device)
+        return cls(objective.hessian_vector_product, objective.parameter_count, flat.dtype, flat.device, True)
 
     @classmethod
     def residual(cls, objective: Objective) -> SymmetricOperator:
         """The Hessian of an objective less its Gauss-Newton matrix."""
         flat = objective.network.flat
-        return cls(objective.residual_vector_product, objective.parameter_count, flat.dtype, flat.device)
+        return cls(objective.residual_vector_product, objective.parameter_count, flat.dtype, flat.device, True)
 
     def random(self, generator: torch.Generator) -> Tensor:
         """A standard normal vector, drawn on the CPU so that every device sees the same."""
@@ -114,7 +117,9 @@ class Lanczos:
         vector = self._next if self._next is not None else self._fresh()
         m = len(self.basis)
         self.basis.append(vector)
-        image = self.operator.product(vector).clone()  # what is returned may be the operator's own
+        image = self.operator.product(vector)
+        if not self.operator.gives:
+            image = image.clone()
         projected = np.zeros((m + 1, m + 1))
         projected[:m, :m] = self._projected
         projected[m, :m] = projected[:m, m] = self._couplings

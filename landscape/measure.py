@@ -19,7 +19,7 @@ from landscape.alone import (
     measure_weight_growth,
     put_loss,
 )
-from landscape.budget import Clock, cut_to_budget, pair_gradients, seconds_per_gradient
+from landscape.budget import Clock, cut_to_budget, seconds_per_gradient, sibling_gradients
 from landscape.connectivity import check_same_architecture, same_weights
 from landscape.errors import LandscapeError
 from landscape.failures import out_of_memory
@@ -124,7 +124,8 @@ class _Work:
         self.siblings = [_sibling(self.objective, model, number) for number, model in enumerate(models[1:], 1)]
         _check_siblings(self.objective, self.siblings)
         self.speed = 0.0 if clock.budget is None else seconds_per_gradient(self.objective)
-        self.cut = cut_to_budget(protocol, len(samples), clock, self.speed, len(self.siblings))
+        batch_norm = bool(self.objective.network.batch_norms)
+        self.cut = cut_to_budget(protocol, len(samples), clock, self.speed, len(self.siblings), batch_norm)
         if self.cut.samples < len(samples):
             short = samples.at(torch.arange(self.cut.samples))
             self.objective, self.siblings = self.objective.on(short), [each.on(short) for each in self.siblings]
@@ -159,7 +160,9 @@ class _Work:
 
     def pairs(self) -> None:
         """The metrics of the network and its siblings."""
-        seconds = self.speed * len(self.siblings) * pair_gradients(self.protocol, self.objective.samples)
+        batch_norm = bool(self.objective.network.batch_norms)
+        each = sibling_gradients(self.protocol, self.objective.samples, batch_norm)
+        seconds = self.speed * len(self.siblings) * each
         if self.siblings and not self._in_time("the siblings", PAIR_METRICS, seconds):
             return
         self._enduring(

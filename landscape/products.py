@@ -15,9 +15,9 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge, get_gradient_edge, saved_tensors_hooks
 
 from landscape.failures import out_of_memory
+from landscape.gradient_graph import Footprint, GradientGraph, saved_bytes
 from landscape.inputs import sample_count, take, tensors
 from landscape.network import Network
 
@@ -43,19 +43,6 @@ NO_SECOND_DERIVATIVE = re.compile(
 """What torch says of an operation that can be differentiated once only."""
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that the graphs of n samples hold, parameters left out: ``forward n`` and ``fixed + gradient n``."""
-
-    forward: float
-    gradient: float
-    fixed: float
-
-    def graph(self, samples: int) -> float:
-        """Of the gradient with its forward pass."""
-        return self.fixed + self.gradient * samples
-
-
 @dataclass
 class _Known:
     """What the products of one network have taught, shared by all objectives on it."""
@@ -65,42 +52,6 @@ class _Known:
 
 
 _KNOWN: WeakKeyDictionary[Network, _Known] = WeakKeyDictionary()
-
-
-class _Graph:
-    """The graph of the gradient of one piece of a batch: of the gradient itself only its edges are held."""
-
-    def __init__(self, value: Tensor, parameters: list[torch.nn.Parameter], size: float) -> None:
-        self.size = size  # estimated bytes
-        # a weight that wants a gradient of its own: else a layer fed by constants passes for one that is linear
-        one = torch.ones_like(value).requires_grad_()
-        gradients = torch.autograd.grad(value, parameters, one, create_graph=True, allow_unused=True)
-        found = [(i, g) for i, g in enumerate(gradients) if g is not None and g.requires_grad]
-        self.edges: list[GradientEdge] = [get_gradient_edge(g) for _, g in found]
-        self.positions = [i for i, _ in found]
-        self.parameters = parameters
-
-    def check(self) -> None:
-        """Raise RuntimeError where a function was marked as differentiable once: differentiation passes it by."""
-        seen: set[torch.autograd.graph.Node] = set()
-        left = [edge.node for edge in self.edges]
-        while left:
-            node = left.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node.name() == "torch::autograd::Error":
-                raise RuntimeError("the network has a function that torch cannot differentiate twice")
-            left += [following for following, _ in node.next_functions if following is not None]
-
-    def apply(self, directions: list[Tensor], *, batched: bool, retain: bool) -> tuple[Tensor | None, ...]:
-        """The derivative of ``gradient . direction``, for each row of the directions where they are batched."""
-        if not self.edges:
-            return (None,) * len(self.parameters)
-        weights = [directions[i] for i in self.positions]
-        return torch.autograd.grad(
-            self.edges, self.parameters, weights, retain_graph=retain, allow_unused=True, is_grads_batched=batched
-        )
 
 
 class SecondDerivative:
@@ -148,7 +99,7 @@ class SecondDerivative:
         self.divisible = divisible
         self.freeze = freeze
         self._known = _KNOWN.setdefault(network, _Known())
-        self._kept: list[_Graph] = []
+        self._kept: list[GradientGraph] = []
         self._keeps, self._complete = True, False
         self._limit = 0.0
         self._vectorises = True
@@ -206,10 +157,10 @@ class SecondDerivative:
                     done += rows
         return totals
 
-    def _rows(self, graph: _Graph) -> int:
+    def _rows(self, graph: GradientGraph) -> int:
         return max(1, int(self._limit // max(1.0, graph.size)))
 
-    def _add(self, totals: Tensor, graph: _Graph, vectors: Tensor, *, retain: bool) -> bool:
+    def _add(self, totals: Tensor, graph: GradientGraph, vectors: Tensor, *, retain: bool) -> bool:
         """Add the products with some rows; False where they cannot be taken at once."""
         sizes, batched = self.network.sizes, len(vectors) > 1
         parts = [
@@ -228,7 +179,7 @@ class SecondDerivative:
                 total += image.reshape(total.shape)
         return True
 
-    def _graphs(self) -> Iterator[tuple[_Graph, bool]]:
+    def _graphs(self) -> Iterator[tuple[GradientGraph, bool]]:
         """Every graph, and whether it stays for the next product."""
         if self._complete:
             yield from ((graph, True) for graph in self._kept)
@@ -239,7 +190,7 @@ class SecondDerivative:
             if keep and used > self._limit:
                 keep = self._keeps = False
                 self._kept = []
-            graph = _Graph(self.scalar(piece), self.network.parameters, size)
+            graph = GradientGraph(self.scalar(piece), self.network.parameters, size)
             if keep:
                 self._kept.append(graph)
             yield graph, keep
@@ -271,34 +222,16 @@ class SecondDerivative:
         if shape not in known:
             samples = sample_count(batch)
             if samples > PROBED[1] and self._divides(batch):
-                small, large = (self._saved_bytes(take(batch, slice(n))) for n in PROBED)
+                small, large = (
+                    saved_bytes(partial(self.scalar, take(batch, slice(n))), batch, self.network.parameters)
+                    for n in PROBED
+                )
                 forward, gradient = ((b - a) / (PROBED[1] - PROBED[0]) for a, b in zip(small, large, strict=True))
                 known[shape] = Footprint(forward, gradient, max(0.0, large[1] - gradient * PROBED[1]))
             else:
-                forward, gradient = self._saved_bytes(batch)
+                forward, gradient = saved_bytes(partial(self.scalar, batch), batch, self.network.parameters)
                 known[shape] = Footprint(forward / samples, gradient / samples, 0.0)
         return known[shape]
-
-    def _saved_bytes(self, batch: Any) -> tuple[int, int]:
-        """Bytes that the forward pass of a batch saves, and those that the graph of its gradient holds in all."""
-        there = [*self.network.parameters, *tensors(batch)]
-        seen = {tensor.untyped_storage().data_ptr() for tensor in there}
-        size = 0
-
-        def pack(tensor: Tensor) -> Tensor:
-            nonlocal size
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in seen:
-                seen.add(storage.data_ptr())
-                size += storage.nbytes()
-            return tensor.detach()  # a saved output would hold the graph that holds it
-
-        with saved_tensors_hooks(pack, lambda tensor: tensor):
-            value = self.scalar(batch)
-            forward = size
-            graph = _Graph(value, self.network.parameters, 0.0)
-        graph.check()  # held till here, so that no storage was counted as another's
-        return forward, size
 
     def _difference(self, vector: Tensor) -> Tensor:
         flat = self.network.flat

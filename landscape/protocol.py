@@ -74,14 +74,16 @@ class Protocol:
     density_steps, density_probes : int
         Lanczos steps and random start vectors of the spectral density; no probes, no density.
     curve_steps, curve_batch_size : int
-        Adam steps that train the middle point of the Bézier curve, and samples a step. The batch size is also the
-        one with which BatchNorm statistics are refreshed along a path.
+        Adam steps that train the middle point of the Bézier curve, and samples a step.
     curve_learning_rate : float
         Size of the first Adam step, relative to the root mean square of each parameter tensor; it falls to zero
         along half a cosine.
     curve_points, linear_points : int
         Points t = 0, ..., 1 at which the curve and the straight line are evaluated. The curve's must hold the
         quarters, so `curve_points - 1` is a multiple of 4.
+    path_samples, batch_norm_samples : int
+        Most samples on which the points of a path are evaluated, and from which BatchNorm statistics are refreshed
+        at each.
     mixup_alpha : float
         Both parameters of the Beta distribution from which mixup draws its weights.
     fresh_instances : int
@@ -101,11 +103,13 @@ class Protocol:
     eigenvalue_tolerance: float = 1e-3
     density_steps: int = 20
     density_probes: int = 1
-    curve_steps: int = 500
-    curve_batch_size: int = 128
+    curve_steps: int = 800
+    curve_batch_size: int = 32
     curve_learning_rate: float = 0.1
     curve_points: int = 9
     linear_points: int = 9
+    path_samples: int = 2048
+    batch_norm_samples: int = 256
     mixup_alpha: float = 16.0
     fresh_instances: int = 8
     backend: str = "native"
@@ -117,7 +121,8 @@ class Protocol:
         for name in ("seed", "density_probes"):
             _check_integer(name, getattr(self, name), least=0)
         _check_integer("first_samples", self.first_samples, least=16)
-        _check_integer("curve_batch_size", self.curve_batch_size, least=2)
+        for name in ("curve_batch_size", "path_samples", "batch_norm_samples"):
+            _check_integer(name, getattr(self, name), least=2)
         _check_integer("linear_points", self.linear_points, least=3)
         _check_integer("curve_points", self.curve_points, least=5)
         if (self.curve_points - 1) % 4:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -132,6 +133,7 @@ def test_training_is_adam_on_the_middle_point_by_plain_autograd() -> None:
     groups = [{"params": [middle[n]], "lr": protocol.curve_learning_rate * rms[n]} for n in middle]
     adam = torch.optim.Adam(groups)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    samples = samples.subset(protocol.samples, protocol.seed)  # all of them, in the order they are measured in
     generator = torch.Generator().manual_seed(protocol.seed)
     times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
     order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(3)])
@@ -162,11 +164,12 @@ def test_without_batch_norm_the_ends_are_the_networks_own(trained: list[nn.Modul
 def test_batch_norm_is_refreshed_at_every_point_on_the_same_batches(
     residual_nets: list[nn.Module], images: ClassificationData
 ) -> None:
-    """Against torch's own ``update_bn`` on the batches that the protocol's size makes."""
-    protocol = Protocol(curve_batch_size=50, linear_points=3)
+    """Against torch's own ``update_bn``."""
+    protocol = Protocol(linear_points=3)
     path = linear_path(residual_nets[0], residual_nets[1], images, protocol)
     inputs, targets = images.train.inputs, images.train.targets
-    batches = inputs.tensor_split(len(inputs) // 50)
+    taken = images.train.subset(protocol.samples, protocol.seed).subset(256, protocol.seed).inputs
+    batches = taken.tensor_split(len(taken) // 128)
 
     assert path.refreshed
     for t, loss in zip(path.t, path.loss, strict=True):
@@ -201,7 +204,7 @@ def test_all_points_of_all_paths_are_evaluated_on_the_same_part_of_the_samples(
     trained: list[nn.Module], digits: ClassificationData
 ) -> None:
     start = Objective(trained[0], digits.train, Task(10))
-    pair = Pair(start, start.of(trained[1]), SHORT, path_samples=200)
+    pair = Pair(start, start.of(trained[1]), replace(SHORT, path_samples=200))
     part = digits.train.subset(200, SHORT.seed)
     own = [Objective(model, part, Task(10)).loss_and_error() for model in trained[:2]]
     line, curve = pair.linear_path(), pair.curve_path(pair.fit_curve())
@@ -220,7 +223,7 @@ def test_the_curve_is_trained_on_all_samples_whatever_part_paths_are_evaluated_o
     trained: list[nn.Module], digits: ClassificationData
 ) -> None:
     start = Objective(trained[0], digits.train, Task(10))
-    middles = [Pair(start, start.of(trained[1]), SHORT, path_samples=n).fit_curve().middle for n in (64, 640)]
+    middles = [Pair(start, start.of(trained[1]), replace(SHORT, path_samples=n)).fit_curve().middle for n in (64, 640)]
     assert torch.equal(*middles)
 
 
@@ -228,12 +231,12 @@ def test_batch_norm_is_refreshed_from_as_many_samples_as_asked(
     residual_nets: list[nn.Module], images: ClassificationData
 ) -> None:
     start = Objective(residual_nets[0], images.train, Task(4))
-    pair = Pair(start, start.of(residual_nets[1]), Protocol(curve_batch_size=32), batch_norm_samples=64)
+    pair = Pair(start, start.of(residual_nets[1]), Protocol(batch_norm_samples=64))
     few = images.train.subset(64, 0).inputs
     between = copy.deepcopy(residual_nets[0])
     for p, a, b in zip(*(model.parameters() for model in (between, *residual_nets)), strict=True):
         p.data = (a.data + b.data) / 2
-    torch.optim.swa_utils.update_bn([few[:32], few[32:]], between)
+    torch.optim.swa_utils.update_bn([few], between)
     expected = nn.functional.cross_entropy(between.eval()(images.train.inputs), images.train.targets).item()
     assert pair.linear_path().loss[4] == pytest.approx(expected, rel=1e-4)
 
@@ -248,11 +251,12 @@ def test_the_cost_is_what_was_planned(
 ) -> None:
     models, data, task = (residual_nets, images, Task(4)) if batch_norm else (trained, digits, Task(10))
     start = Objective(models[0], data.train, task)
-    pair = Pair(start, start.of(models[1]), SHORT, path_samples=100, batch_norm_samples=64)
+    protocol = replace(SHORT, path_samples=100, batch_norm_samples=64)
+    pair = Pair(start, start.of(models[1]), protocol)
     pair.linear_path()
     pair.curve_path(pair.fit_curve())
 
-    planned = pair_gradients(SHORT, len(data.train), batch_norm, path_samples=100, batch_norm_samples=64)
+    planned = pair_gradients(protocol, len(data.train), batch_norm)
     assert pair.sample_gradients == pytest.approx(planned)
     inner, ends = 14, 4 if batch_norm else 2
     refreshing = 16 * 64 / 3 if batch_norm else 0
@@ -260,7 +264,7 @@ def test_the_cost_is_what_was_planned(
 
 
 def test_a_pair_costs_at_most_forty_thousand_sample_gradients_whatever_the_data() -> None:
-    assert pair_gradients(Protocol(curve_steps=200, curve_batch_size=64), 10**6, batch_norm=True) <= 40_000
+    assert pair_gradients(Protocol(curve_steps=800, curve_batch_size=32), 10**6, batch_norm=True) <= 40_000
 
 
 def test_paths_leave_both_networks_alone_and_repeat_to_the_bit(

@@ -9,6 +9,8 @@ from dense_reference import dense_hessian
 from small_networks import ARCHITECTURES, CLASSES, build, data_for
 
 from landscape import (
+    ClassificationData,
+    Eigenvalues,
     Execution,
     LandscapeError,
     Objective,
@@ -145,19 +147,36 @@ def test_a_start_that_is_blind_to_the_top_finds_it_all_the_same(name: str, k: in
             assert found.values == pytest.approx(values.flip(0)[:k].tolist(), rel=1e-3)
 
 
-def test_ritz_vectors_of_part_of_the_data_save_products() -> None:
-    data = data_for("tanh_mlp", 160)
-    whole = Objective(build("tanh_mlp"), data, Task(CLASSES), execution=DOUBLE)
-    part = top_eigenvalues(whole.at(0, 40), 5)
-    exact = top_eigenvalues(whole, 1, tolerance=1e-10)
-
-    cold = [top_eigenvalues(whole, 1, tolerance=0.03, least_products=3, seed=seed) for seed in range(10)]
-    warm = [
-        top_eigenvalues(whole, 1, tolerance=0.03, least_products=3, seed=seed, start=part.vectors[:1])
-        for seed in range(10)
+def test_a_loose_tolerance_waits_for_the_value_that_follows() -> None:
+    """From the exact second eigenvector: settled at once, wrong 37 times of 40 without a look at the next value."""
+    exact = [1.0, 0.85, 0.7, *np.linspace(0.2, -0.05, 300)]
+    start = torch.zeros(1, len(exact), dtype=torch.float64)
+    start[0, 1] = 1.0
+    runs = [
+        top_eigenvalues(diagonal(exact), 1, start=start, seed=seed, tolerance=0.03, least_products=3)
+        for seed in range(40)
     ]
 
-    assert all(run.values[0] == pytest.approx(exact.values[0], rel=0.01) for run in warm)
+    assert sum(run.values[0] < 0.99 for run in runs) <= 3
+    assert np.mean([run.products for run in runs]) < 8
+    certain = [top_eigenvalues(diagonal(exact), 1, start=start, seed=seed) for seed in range(40)]
+    assert all(run.values[0] == pytest.approx(1.0, rel=1e-5) for run in certain)
+
+
+def test_the_ritz_vector_of_half_the_data_saves_products(
+    digits: ClassificationData, trained: list[torch.nn.Module]
+) -> None:
+    whole = Objective(trained[0], digits.train, Task(10))
+    part = top_eigenvalues(whole.at(0, 320), 1)
+    exact = top_eigenvalues(whole, 1, tolerance=1e-6).values[0]
+
+    def runs(start: torch.Tensor | None) -> list[Eigenvalues]:
+        return [
+            top_eigenvalues(whole, 1, tolerance=1e-3, least_products=3, seed=seed, start=start) for seed in range(10)
+        ]
+
+    cold, warm = runs(None), runs(part.vectors)
+    assert all(run.values[0] == pytest.approx(exact, rel=1e-4) for run in warm)
     assert np.mean([run.products for run in warm]) <= np.mean([run.products for run in cold]) - 1
 
 
@@ -240,8 +259,8 @@ def test_a_basis_takes_the_rows_that_fit() -> None:
         return Basis(dimension, dtype, "meta", 12).most
 
     assert most(100) == 100
-    assert most(2_000_000) == 33
-    assert most(5_000_000) == 26  # in half precision
+    assert most(1_000_000) == 33
+    assert most(3_000_000) == 22  # in half precision
     assert most(50_000_000) == 12
 
 

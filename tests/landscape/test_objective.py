@@ -385,7 +385,7 @@ def test_wrappers_of_training_are_taken_off() -> None:
 def test_cost_is_counted_in_sample_gradients() -> None:
     target = Objective(build("mlp"), data_for("mlp"), Task(CLASSES), execution=DOUBLE)
     target.check_second_derivative()
-    assert target.sample_gradients == 4 * 2 * 16  # once for each network: four products on 16 samples
+    assert target.sample_gradients == (1 + 3 * 2) * 8  # once for each network: three products on 8 samples
     costs = []
     for work in (
         target.loss_and_error,

@@ -346,6 +346,7 @@ def test_weights_come_back_when_a_difference_fails() -> None:
     vector = rows(1, product.network.parameter_count)[0]
     with differentiable():
         product(vector)
+        assert product._kept == [], "what failed to be differentiated is not kept"
 
         def failing(batch: Any) -> Tensor:
             if not torch.equal(product.network.flat, before):
@@ -356,6 +357,23 @@ def test_weights_come_back_when_a_difference_fails() -> None:
         with pytest.raises(RuntimeError, match="out of luck"):
             product(vector)
     assert torch.equal(product.network.flat, before)
+
+
+def test_graphs_are_not_used_where_products_are_no_longer_trusted() -> None:
+    product = second_derivative(build("tanh_mlp"), data_for("tanh_mlp"), DOUBLE)
+    vector = rows(1, product.network.parameter_count)[0]
+    with differentiable():
+        exact = product(vector)
+        assert product._kept
+        second_derivative(build("mlp"), data_for("mlp"), DOUBLE).distrust()
+        assert product.method == "double_backward", "another network"
+        SecondDerivative(product.network, product.batches, product.scalar).distrust()
+        assert product.method == "finite_difference"
+        by_difference = product(vector)
+
+    assert product._kept == []
+    assert not torch.equal(by_difference, exact)
+    assert torch.allclose(by_difference, exact, atol=1e-6 * float(exact.norm()))
 
 
 def test_errors_about_anything_else_are_passed_on() -> None:

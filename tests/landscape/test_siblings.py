@@ -27,7 +27,7 @@ from landscape import (
     linear_cka,
     mixup,
 )
-from landscape.connectivity import PATH_SAMPLES, BezierCurve, Pair, Path, pair_gradients
+from landscape.connectivity import BezierCurve, Pair, Path, pair_gradients
 from landscape.ledger import Ledger, Progress
 from landscape.siblings import measure_siblings
 from landscape.similarity import StreamingCKA, percent_error
@@ -154,12 +154,12 @@ def test_a_subset_leaves_the_error_of_its_samples(
 
 def test_paths_of_fewer_samples_than_there_are_have_an_error_of_their_own() -> None:
     found = measured([build("mlp"), build("mlp", 1)], data_for("mlp", samples=3000), CLASSES).metrics
-    peak, finite = found["connectivity_peak_percent"], math.sqrt(1 - PATH_SAMPLES / 3000)
+    peak, finite = found["connectivity_peak_percent"], math.sqrt(1 - Protocol().path_samples / 3000)
 
     assert found["cka"].samples == 3000
     assert found["cka"].standard_error == 0
-    assert peak.samples == found["linear_barrier_percent"].samples == PATH_SAMPLES
-    assert peak.standard_error == pytest.approx(finite * percent_error(peak.value, PATH_SAMPLES))
+    assert peak.samples == found["linear_barrier_percent"].samples == Protocol().path_samples
+    assert peak.standard_error == pytest.approx(finite * percent_error(peak.value, Protocol().path_samples))
 
 
 class Counted(nn.Module):

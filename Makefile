@@ -30,7 +30,8 @@ zoo: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python docs/decision_path.py
 
-# the two parts on the public table need its folder: make bench TABLE=folder
+# two parts need the folder of the public table, the engine's need real images (cifar10/ and mnist10k/ in a folder):
+# make bench TABLE=folder DATA=folder (an hour; alone on the machine, since it takes times)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/zoo_build.py
 	$(BIN)/python benchmarks/label_noise.py
@@ -38,6 +39,17 @@ bench: $(STAMP)
 ifdef TABLE
 	$(BIN)/python benchmarks/exact_fit.py $(TABLE)/dataframe_normal_public.csv
 	$(BIN)/mdtree benchmark modeldiagnosis $(TABLE) --figures docs
+endif
+ifdef DATA
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,test,benchmarks]'
+	for model in mlp cnn resnet; do \
+		$(BIN)/python benchmarks/hessian.py --model $$model --data $(DATA) > benchmarks/hessian_$$model.md || exit 1; done
+	$(BIN)/python benchmarks/hessian_growth.py > benchmarks/hessian_growth.md
+	$(BIN)/python benchmarks/memory.py -o benchmarks/memory.md
+	$(BIN)/python benchmarks/per_sample_norms.py
+	$(BIN)/python benchmarks/measure_cost.py $(DATA)/cifar10 --write
+	MDTREE_DATA=$(DATA) $(BIN)/python benchmarks/eigenvalue_reliability.py --write
+	$(BIN)/python benchmarks/curve_budget.py --cifar10 $(DATA)/cifar10
 endif
 
 clean:

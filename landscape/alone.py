@@ -185,7 +185,8 @@ def _eigenvalues(
             # the same run serves as the density's first probe
             least_products=max(LEAST_PRODUCTS, protocol.density_steps if protocol.density_probes else 0),
         )
-        _put_eigenvalues(ledger, objective, found)
+        samples = _first_samples(found, plan)
+        _put_eigenvalues(ledger, objective, found, samples)
         if not (found.first.converged and found.found.converged):
             ledger.flag("eigenvalues_not_converged")
         if log_error(found.value, found.sampling_error) > plan.precision:
@@ -196,7 +197,7 @@ def _eigenvalues(
             "eigenvalues": values[listed].tolist(),
             "bounds": bounds[listed].tolist(),
             "products": found.products,
-            "samples": _first_samples(found, plan),
+            "samples": samples,
         }
         return found
     return None
@@ -208,15 +209,15 @@ def _leading(found: SampledEigenvalue, k: int) -> Tensor:
     return found.first.run.basis.combine(vectors[:, -k:].T)
 
 
-def _put_eigenvalues(ledger: Ledger, objective: Objective, found: SampledEigenvalue) -> None:
-    """The top eigenvalue with its sampling error and bound; the others as the samples used have them."""
-    count, ends = objective.parameter_count, found.found
+def _put_eigenvalues(ledger: Ledger, objective: Objective, found: SampledEigenvalue, samples: int) -> None:
+    """The top eigenvalue with its sampling error and bound; the other end as the first samples have it."""
+    count, ends = objective.parameter_count, found.first
     error = math.hypot(found.bound, found.sampling_error)
     ledger.put("hessian_top_eigenvalue", found.value, error, found.samples)
     ledger.put("hessian_top_eigenvalue_per_parameter", found.value / count, error / count, found.samples)
-    ledger.put("hessian_smallest_eigenvalue", ends.smallest, ends.smallest_bound, found.samples)
+    ledger.put("hessian_smallest_eigenvalue", ends.smallest, ends.smallest_bound, samples)
     if -ends.smallest > ends.values[0]:
-        ledger.put("hessian_top_eigenvalue_magnitude", -ends.smallest, ends.smallest_bound, found.samples)
+        ledger.put("hessian_top_eigenvalue_magnitude", -ends.smallest, ends.smallest_bound, samples)
     else:
         ledger.put("hessian_top_eigenvalue_magnitude", abs(found.value), error, found.samples)
 

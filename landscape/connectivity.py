@@ -164,6 +164,7 @@ class Pair:
             t=times,
             error_percent=tuple(errors),
             loss=tuple(point.loss for point in found),
+            loss_deviation=tuple(_known(point.loss_deviation) for point in found),
             refreshed=bool(self._refreshing),
             end_shift_error_percent=(errors[0] - own_errors[0], errors[-1] - own_errors[1]),
             end_shift_loss=(first.loss - own[0].loss, last.loss - own[1].loss),

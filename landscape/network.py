@@ -172,6 +172,8 @@ def _copy(model: nn.Module) -> nn.Module:
             "a module that copy.deepcopy takes",
         ) from error
     for module in twin.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # sparse gradients cannot be differentiated again, nor added to a vector
         if isinstance(module, parametrizations._WeightNorm):
             module.forward = partial(_weight_norm, module.dim)  # type: ignore[method-assign]
     return twin

@@ -340,6 +340,7 @@ class Objective:
         """``H v`` with H the Hessian of the mean loss, shape (P,), by double backward."""
         self.check_second_derivative()
         self.sample_gradients += 2 * self.samples
+        self._residual.release()  # memory for the graphs of one of the two
         with differentiable():
             return self._hessian(vector)
 
@@ -351,6 +352,7 @@ class Objective:
         self.require_task()
         self.check_second_derivative()
         self.sample_gradients += 2 * self.samples
+        self._hessian.release()
         with differentiable():
             return self._residual(vector)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from landscape.errors import LandscapeError
 from landscape.inputs import Inputs
 from landscape.network import Network, evaluating
 from landscape.objective import LossAndError, Objective
@@ -45,8 +47,9 @@ class Path:
     ----------
     t : tuple of float
         From 0 to 1.
-    error_percent, loss : tuples of float
-        At each point; in networks with BatchNorm with statistics refreshed there, the ends included.
+    error_percent, loss, loss_deviation : tuples of float
+        At each point, the last the standard deviation of the loss over the samples; in networks with BatchNorm with
+        statistics refreshed there, the ends included.
     refreshed : bool
         Whether there were BatchNorm statistics to refresh.
     end_shift_error_percent, end_shift_loss : pairs of float
@@ -56,6 +59,7 @@ class Path:
     t: tuple[float, ...]
     error_percent: tuple[float, ...]
     loss: tuple[float, ...]
+    loss_deviation: tuple[float, ...]
     refreshed: bool
     end_shift_error_percent: tuple[float, float]
     end_shift_loss: tuple[float, float]
@@ -73,22 +77,33 @@ class Barrier:
         The peak less the mean of the two ends' errors.
     barrier_loss : float
         The same with losses.
+    loss_deviation : float
+        Standard deviation of the loss over the samples where it peaks.
     """
 
     peak_percent: float
     barrier_percent: float
     barrier_loss: float
+    loss_deviation: float
 
 
 def barrier(path: Path) -> Barrier:
-    """Peak and barriers of a path from its points t = 1/4, 1/2, 3/4 and its ends."""
+    """Peak and barriers of a path from its points t = 1/4, 1/2, 3/4 and its ends.
+
+    Raises
+    ------
+    LandscapeError
+        If an error or loss is not finite: what is compared with NaN has no largest.
+    """
+    _require_finite(path.error_percent + path.loss)
     inner = [path.t.index(t) for t in (0.25, 0.5, 0.75)]
     peak = max(path.error_percent[i] for i in inner)
-    loss = max(path.loss[i] for i in inner)
+    highest = max(inner, key=lambda i: path.loss[i])
     return Barrier(
         peak_percent=peak,
         barrier_percent=peak - (path.error_percent[0] + path.error_percent[-1]) / 2,
-        barrier_loss=loss - (path.loss[0] + path.loss[-1]) / 2,
+        barrier_loss=path.loss[highest] - (path.loss[0] + path.loss[-1]) / 2,
+        loss_deviation=path.loss_deviation[highest],
     )
 
 
@@ -96,10 +111,21 @@ def linear_barrier_percent(path: Path) -> float:
     """Largest training error at an inner point above the straight line between the ends' errors, in percent.
 
     Negative where every inner point lies below; exactly 0 for a network with itself.
+
+    Raises
+    ------
+    LandscapeError
+        If an error is not finite.
     """
+    _require_finite(path.error_percent)
     first, last = path.error_percent[0], path.error_percent[-1]
     inner = zip(path.t[1:-1], path.error_percent[1:-1], strict=True)
     return max(error - (first + t * (last - first)) for t, error in inner)
+
+
+def _require_finite(values: tuple[float, ...]) -> None:
+    if not all(map(math.isfinite, values)):
+        raise LandscapeError("outputs along the path are not finite", "finite outputs")
 
 
 def statistics_of(network: Network) -> Statistics:

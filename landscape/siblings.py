@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from landscape.connectivity import NEAR_DISTANCE, Pair, Path, barrier, linear_barrier_percent
-from landscape.errors import LandscapeError
 from landscape.inputs import Inputs
 from landscape.ledger import Ledger
 from landscape.measurement import Value
@@ -156,8 +155,9 @@ class _Family:
     def _straight_line(self, pair: Pair, sibling: Objective) -> None:
         line = pair.linear_path()
         self._keep_series("linear_path", sibling, line)
+        height = linear_barrier_percent(line)
         error = max(self._path_error(pair, percent) for percent in line.error_percent[1:-1])
-        self.keep("linear_barrier_percent", linear_barrier_percent(line), error, pair.path_samples)
+        self.keep("linear_barrier_percent", height, error, pair.path_samples)
 
     def _curve(self, pair: Pair, sibling: Objective, chance: float) -> None:
         curve = pair.curve_path(pair.fit_curve(partial(self.ledger.progress, "curve")))
@@ -166,7 +166,8 @@ class _Family:
         error = self._path_error(pair, height.peak_percent)
         self.keep("connectivity_peak_percent", height.peak_percent, error, samples)
         self.keep("connectivity_barrier_percent", height.barrier_percent, error, samples)
-        self.keep("connectivity_barrier_loss", height.barrier_loss, 0.0, samples)
+        loss_error = self.correction(samples) * height.loss_deviation / math.sqrt(samples)
+        self.keep("connectivity_barrier_loss", height.barrier_loss, loss_error, samples)
         if chance > 0:
             over_chance = height.barrier_percent / chance
             self.keep("connectivity_barrier_over_chance", over_chance, error / chance, samples)
@@ -175,11 +176,9 @@ class _Family:
         return self.correction(pair.path_samples) * percent_error(percent, pair.path_samples)
 
     def _keep_series(self, name: str, sibling: Objective, path: Path) -> None:
-        """For drawing, from the first sibling; what is not finite at some point has no highest one."""
+        """For drawing, from the first sibling."""
         if sibling is self.siblings[0]:
             self.ledger.series[name] = _series(path)
-        if not all(map(math.isfinite, path.error_percent)):
-            raise LandscapeError("outputs along the path are not finite", "finite outputs")
 
 
 def _series(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,7 @@ def test_barriers_by_hand() -> None:
         t=(0.0, 0.125, 0.25, 0.5, 0.75, 1.0),
         error_percent=(1.0, 99.0, 4.0, 3.0, 2.0, 5.0),
         loss=(0.5, 9.0, 0.1, 0.2, 0.9, 0.3),
+        loss_deviation=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
         refreshed=False,
         end_shift_error_percent=(0.0, 0.0),
         end_shift_loss=(0.0, 0.0),
@@ -74,7 +76,19 @@ def test_barriers_by_hand() -> None:
     assert found.peak_percent == 4.0, "t = 1/8 does not count"
     assert found.barrier_percent == 1.0
     assert found.barrier_loss == pytest.approx(0.5)
+    assert found.loss_deviation == 5.0
     assert linear_barrier_percent(path) == 99.0 - (1 + 0.125 * 4)
+
+
+def test_what_is_compared_with_nan_has_no_largest() -> None:
+    flat = (1.0,) * 5
+    path = Path((0.0, 0.25, 0.5, 0.75, 1.0), flat, flat, flat, False, (0.0, 0.0), (0.0, 0.0))
+    broken = replace(path, error_percent=(1.0, 5.0, math.nan, 2.0, 1.0))
+
+    assert barrier(path).barrier_percent == linear_barrier_percent(path) == 0.0
+    for height in (barrier, linear_barrier_percent):
+        with pytest.raises(LandscapeError, match="not finite"):
+            height(broken)
 
 
 def test_a_line_from_a_network_to_itself_has_no_barrier(

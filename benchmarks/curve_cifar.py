@@ -139,9 +139,9 @@ def _fewer_samples(start: Objective, end: Objective, curve: BezierCurve) -> dict
         asked = replace(protocol, path_samples=points, batch_norm_samples=statistics)
         return _numbers(Pair(start, end, asked).curve_path(curve))
 
-    points = {n: along(n, whole) for n in PATH_SAMPLES if n < whole}
+    points = {str(n): along(n, whole) for n in PATH_SAMPLES if n < whole}
     counts = [n for n in BATCH_NORM_SAMPLES if n < whole] if start.network.batch_norms else []
-    refresh = {n: along(whole, n) for n in counts}
+    refresh = {str(n): along(whole, n) for n in counts}
     return {"path_samples": points, "refresh": refresh}
 
 

@@ -38,10 +38,7 @@ POOL_SECONDS, POOL_PROBES = 15.0, (48, 256)
 """Hutchinson's probes drawn to know their spread: at least and at most so many, stopping in between by the clock."""
 
 CANDIDATES: dict[str, list[dict[str, float | int]]] = {
-    "ours": [
-        {"tolerance": tolerance, "least_products": least}
-        for tolerance, least in itertools.product((0.3, 0.1, 0.05, 0.03, 0.02, 0.01, 0.003, 0.001), (1, 6, 8, 10))
-    ],
+    "ours": [{"tolerance": 1e-4, "least_products": 6}],  # the defaults, which ask for no tuning
     "pyhessian": [
         {"max_iter": most, "tol": tol}
         for most, tol in itertools.product(
@@ -90,12 +87,10 @@ def rms(parts: list[Floats]) -> float:
     return math.sqrt(float(np.mean(np.square(np.concatenate(parts))))) if parts else math.nan
 
 
-def tune_eigenvalues(
-    name: str, quantity: str, exact: Reference, replays: int = REPLAYS, most_misses: float = 1.0
-) -> Tuned:
+def tune_eigenvalues(name: str, quantity: str, exact: Reference, replays: int = REPLAYS) -> Tuned:
     """Search `CANDIDATES` on the spectrum: fewest products with an rms error in bounds, else the least error.
 
-    PyHessian is tuned towards what it looks for, the largest magnitudes. A share of misses can be asked for besides.
+    PyHessian is tuned towards what it looks for, the largest magnitudes.
     """
     k = QUANTITIES[quantity]
     spectrum = torch.from_numpy(exact.spectrum).float()
@@ -107,7 +102,7 @@ def tune_eigenvalues(
     least = Tuned({}, math.inf, math.inf)
     for settings in candidates:
         found = _tried(name, settings, spectrum, tuple(top), replays, best.products if best else math.inf)
-        good = found.rms_error <= EIGENVALUE_ERROR and found.miss_rate <= most_misses
+        good = found.rms_error <= EIGENVALUE_ERROR
         if good and (best is None or found.products < best.products):
             best = found
         least = min(least, found, key=lambda one: one.rms_error)

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.first_order import EXACT_BELOW, FirstOrder
+from landscape.gradient_graph import made_of_known_operations
 from landscape.grouped_trace import grouped_trace
 from landscape.inputs import Inputs, sample_count, take
 from landscape.lanczos import SymmetricOperator
 from landscape.network import Network, differentiable
 from landscape.objective import Objective
+from landscape.products import NO_SECOND_DERIVATIVE
 from landscape.protocol import TRACE_MODES, Execution
 from landscape.sampling_error import Estimate, SamplingPlan
 from landscape.task import Task
@@ -114,14 +116,13 @@ def trace(
         if target.data is None:
             return _operator_trace(SymmetricOperator.hessian(target), relative_error, generator, deflation)
         return sampled_trace(target, _whole(target, relative_error, seed), None, deflation=deflation)
-    target.check_second_derivative()
-    if target.product_method == "finite_difference" and target.data is not None:
+    holds = _identity_or_differences(target)
+    if holds is None and target.data is not None:
         return sampled_trace(target, _whole(target, relative_error, seed), None, deflation=deflation)
-    holds = identity_holds(target)
     share = relative_error if holds else relative_error / 2  # leaves most of the error to the costlier part
     gauss_newton, draws = _gauss_newton_trace(target, share, mode, generator)
     if holds or target.data is not None:
-        return _sum(target, _whole(target, relative_error, seed), gauss_newton, draws, target.samples, holds)
+        return _sum(target, _whole(target, relative_error, seed), gauss_newton, draws, target.samples, bool(holds))
     value, error, probes = hutchinson(
         SymmetricOperator.residual(target),
         relative_error,
@@ -147,16 +148,39 @@ def sampled_trace(
     deflation : Tensor, shape (k, P), optional
         Used where the whole trace is Hutchinson's.
     """
-    objective.check_second_derivative()
-    # the identity is judged by double backward: where that cannot be trusted, neither can its verdict
-    if first is None or first.gauss_newton is None or objective.product_method == "finite_difference":
+    holds = None if first is None or first.gauss_newton is None else _identity_or_differences(objective, plan.seed)
+    if holds is None or first is None or first.gauss_newton is None:
         found = grouped_trace(objective, plan, deflation=deflation)
         value = found.estimate
         return TraceEstimate(
             value.value, value.standard_error, "hutchinson", False, None, None, 0, found.probes, found.samples
         )
-    holds = identity_holds(objective, plan.seed)
     return _sum(objective, plan, first.gauss_newton, first.draws, first.samples, holds)
+
+
+def _identity_or_differences(objective: Objective, seed: int = 0) -> bool | None:
+    """Whether the identity holds; None where products are differences of gradients.
+
+    It is judged by double backward: where that cannot be trusted, neither can the verdict. A network made of torch's
+    own operations alone needs no test for that.
+    """
+    if not objective.network.products_checked and not made_of_known_operations(_few_logits(objective)):
+        objective.check_second_derivative()
+    if objective.product_method == "finite_difference":
+        return None
+    try:
+        return identity_holds(objective, seed)
+    except RuntimeError as error:
+        if not NO_SECOND_DERIVATIVE.search(str(error)):
+            raise
+    objective.check_second_derivative()
+    return None if objective.product_method == "finite_difference" else False
+
+
+def _few_logits(objective: Objective) -> Tensor:
+    inputs, _ = next(objective.batches())
+    with differentiable():
+        return objective.require_task().logits(objective.network(take(inputs, slice(2))))
 
 
 def _whole(objective: Objective, relative_error: float, seed: int) -> SamplingPlan:

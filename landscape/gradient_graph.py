@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_tensors_hooks
 
 from landscape.inputs import tensors
+
+WRONG_TWICE = ("WeightNormInterfaceBackward0",)
+"""Operations of torch whose second derivative is wrong: it takes the norm of the weights for a constant."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,21 @@ class GradientGraph:
         return torch.autograd.grad(
             self.edges, self.parameters, weights, retain_graph=retain, allow_unused=True, is_grads_batched=batched
         )
+
+
+def made_of_known_operations(value: Tensor) -> bool:
+    """Whether torch's own operations alone, with a right second derivative, lead to a value."""
+    seen: set[Node] = set()
+    left = [value.grad_fn] if value.grad_fn is not None else []
+    while left:
+        node = left.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, BackwardCFunction) or node.name() in WRONG_TWICE:
+            return False
+        left += [following for following, _ in node.next_functions if following is not None]
+    return True
 
 
 def saved_bytes(scalar: Callable[[], Tensor], batch: Any, parameters: list[torch.nn.Parameter]) -> tuple[int, int]:

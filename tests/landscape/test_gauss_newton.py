@@ -13,7 +13,7 @@ from small_networks import ARCHITECTURES, CLASSES, CURVED, PIECEWISE_LINEAR, bui
 from torch import nn
 
 from landscape import Execution, LandscapeError, Objective, Samples, SymmetricOperator, Task, top_eigenvalues, trace
-from landscape.gauss_newton import identity_holds
+from landscape.trace_identity import identity_holds
 
 DOUBLE = Execution(dtype="float64", batch_size=16)
 WHOLE = Execution(dtype="float64", batch_size=64)

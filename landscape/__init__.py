@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from landscape.connectivity import (
         Barrier,
         BezierCurve,
+        Pair,
         Path,
         barrier,
         fit_curve,
@@ -48,6 +49,7 @@ __all__ = [
     "Measurement",
     "NotMeasured",
     "Objective",
+    "Pair",
     "Path",
     "Protocol",
     "Samples",
@@ -73,7 +75,7 @@ __all__ = [
 
 _NEEDS_TORCH = {
     **dict.fromkeys(
-        ("Barrier", "BezierCurve", "Path", "barrier", "fit_curve", "linear_barrier_percent", "linear_path"),
+        ("Barrier", "BezierCurve", "Pair", "Path", "barrier", "fit_curve", "linear_barrier_percent", "linear_path"),
         "connectivity",
     ),
     **dict.fromkeys(

@@ -164,8 +164,9 @@ def measure_hessian(
             }
     if first is None:
         return
+    deflation = None if found is None or objective.task is not None else _leading(found, protocol.eigenvalues)
+    found = None  # frees the vectors of the run
     with ledger.stage("trace", TRACE_METRICS):
-        deflation = None if found is None or objective.task is not None else _leading(found, protocol.eigenvalues)
         estimate = sampled_trace(objective, plan, first if objective.task is not None else None, deflation=deflation)
         _put_trace(ledger, objective, protocol, estimate.value, estimate.standard_error, estimate.samples)
         if math.isfinite(estimate.value):

@@ -173,13 +173,16 @@ def page(rows: dict[str, dict[str, dict[str, float]]]) -> str:
 `python benchmarks/memory.py -o benchmarks/memory.md`, torch {torch.__version__}, one thread, every row in a process of
 its own: resident memory beyond imports, networks and 4,096 stored samples of 3×32×32, at its peak, for one step of SGD
 with momentum (forward, backward, update) on 256 samples and for the default measurement with the same batch size, on
-{measured} samples; `peak` counts everything in the process.
+{measured} samples. `peak` counts everything in the process.
 
 ```
 {table(rows)}
 ```
 
-One network takes {middle:.1f} times the memory of a training step in the middle case; the worst row is {worst:.1f}.
+One network adds {middle:.1f} times the memory of a training step in the middle case; the worst row is {worst:.1f}.
+Where weights outweigh activations, as in the MLP, it is vectors as long as the weights that are added: those of the
+Lanczos basis (up to 128 MiB), and a copy in float64 for the test of the trace identity. The allocator does not always
+give back what was freed, so that the MLP's rows vary by some 200 MiB from run to run.
 """
 
 

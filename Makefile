@@ -29,6 +29,7 @@ zoo: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/decision_path.py
+	$(BIN)/python docs/zoos.py
 
 # two parts need the folder of the public table, the engine's need real images (cifar10/ and mnist10k/ in a folder):
 # make bench TABLE=folder DATA=folder (an hour; alone on the machine, since it takes times)

@@ -171,7 +171,7 @@ def digits_text(folder: Path, quick: bool) -> str:
     ]
     if quick:
         return "\n\n".join(text)
-    judged = gather(JUDGED, SPEC.blocks(), folder)
+    judged = gather(JUDGED, list(SPEC.blocks()), folder)
     for reference in (LONG, FIFTY_EPOCHS, FORMER):
         text += [f"## Diagnoses, digits, against {described(reference)}", verdict_tables(reference, judged)]
     text += ["## The straight line in place of the curve", line_table(judged)]

@@ -14,9 +14,10 @@ from curve_stack import Stack, Variant
 from landscape.alignment import align
 from mdtree.data import load_data
 from mdtree.files import write_atomically
-from mdtree.grid import train_block
-from mdtree.grid_spec import Block, read_spec
+from mdtree.grid_spec import Block, units_of
+from mdtree.grid_unit import train_unit
 from mdtree.models import build_model
+from mdtree.spec_file import read_spec
 
 SPEC = read_spec(Path(__file__).parent.parent / "zoo_samples" / "digits_mlp.toml")
 PAIRS = ((0, 1), (2, 3))
@@ -42,7 +43,9 @@ def trained_states(block: Block, folder: Path) -> dict[str, dict[str, torch.Tens
     """States of the block's networks that did not diverge, by rate and seed; trained once, then read."""
     file = folder / f"{block.name}.pt"
     if not file.exists():
-        found = {f"{rate:g}/{seed}": t.state for (rate, seed), t in train_block(SPEC, block).items() if not t.diverged}
+        (unit,) = units_of(SPEC, block, stacked=True)
+        trained, rates = train_unit(unit), {cell.name: cell.learning_rate for cell in unit.cells}
+        found = {f"{rates[name]:g}/{seed}": t.state for (name, seed), t in trained.items() if not t.diverged}
         buffer = io.BytesIO()
         torch.save(found, buffer)
         write_atomically(file, buffer.getvalue())
@@ -54,14 +57,14 @@ def block_stack(block: Block, folder: Path, aligned: bool) -> tuple[list[tuple[s
     """Cell and seed of each pair of the fitted part of a block, and the pairs."""
     states, held_out = trained_states(block, folder), SPEC.held_out_cells()
     keys, ends = [], []
-    for rate in SPEC.learning_rates:
+    for cell in SPEC.cells_of(block):
         for first, second in PAIRS:
-            names = f"{rate:g}/{first}", f"{rate:g}/{second}"
-            if block.cell(rate) in held_out or not set(names) <= set(states):
+            names = f"{cell.learning_rate:g}/{first}", f"{cell.learning_rate:g}/{second}"
+            if cell.name in held_out or not set(names) <= set(states):
                 continue
             a, b = (_network(block, states[name]) for name in names)
             b = align(a, b) if aligned else b
-            keys.append((block.cell(rate), first))
+            keys.append((cell.name, first))
             ends.append([torch.cat([p.detach().flatten() for p in model.parameters()]) for model in (a, b)])
     if not keys:
         return keys, None

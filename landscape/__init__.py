@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from landscape.hessian import Eigenvalues, SpectralDensity, TraceEstimate, spectral_density, top_eigenvalues, trace
     from landscape.lanczos import SymmetricOperator
     from landscape.measure import measure
+    from landscape.measure_many import measure_many
     from landscape.objective import ClassificationData, LossAndError, Objective, Samples, Task
     from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
     from landscape.spectra import LayerSpectrum, layer_spectra
@@ -66,6 +67,7 @@ __all__ = [
     "linear_cka",
     "linear_path",
     "measure",
+    "measure_many",
     "mixup",
     "parameter_distance",
     "spectral_density",
@@ -86,6 +88,7 @@ _NEEDS_TORCH = {
     **dict.fromkeys(("LayerSpectrum", "layer_spectra"), "spectra"),
     "SymmetricOperator": "lanczos",
     "measure": "measure",
+    "measure_many": "measure_many",
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.alignment import aligned_parameters
-from landscape.curve_training import train_curve
+from landscape.curve_training import check_middle, train_curve
 from landscape.errors import LandscapeError
 from landscape.inputs import Inputs, sample_count
 from landscape.network import Network
@@ -125,6 +125,21 @@ class Pair:
             raise same_weights()
         end = self._aligned_end() if aligned else self.end
         return train_curve(self.work, self._samples(), (self.start, end), self.protocol, progress)
+
+    def fitted_curve(self, middle: Tensor) -> BezierCurve:
+        """The curve through a middle point that was trained elsewhere, as :meth:`fit_curve` does, at its cost.
+
+        Raises
+        ------
+        LandscapeError
+            If both networks have the same weights, or the middle point is not finite.
+        """
+        if torch.equal(self.start, self.end):
+            raise same_weights()
+        size = min(self.protocol.curve_batch_size, len(self._samples()))
+        self.work.sample_gradients += self.protocol.curve_steps * size
+        check_middle(middle)
+        return BezierCurve(self.start, middle, self.end)
 
     def curve_path(self, curve: BezierCurve) -> Path:
         """Error and loss along a curve."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -48,25 +48,40 @@ def train_curve(
     """
     start, end = ends
     network = objective.network
-    generator = torch.Generator().manual_seed(protocol.seed)
     steps, size = protocol.curve_steps, min(protocol.curve_batch_size, len(samples))
-    times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
-    epochs = -(-steps * size // len(samples))
-    order = torch.cat([torch.randperm(len(samples), generator=generator) for _ in range(epochs)])
     curve = BezierCurve(start, (start + end) / 2, end)
-    adam = _RelativeAdam(relative_scales(ends, network.sizes), protocol.curve_learning_rate, steps)
+    adam = RelativeAdam(relative_scales(ends, network.sizes), protocol.curve_learning_rate, steps)
     with differentiable(), network.batch_statistics():
-        for step, t in enumerate(times.tolist()):
-            batch = samples.at(order[step * size : (step + 1) * size])
+        for step, (t, chosen) in enumerate(curve_schedule(protocol, len(samples))):
+            batch = samples.at(chosen)
             network.load(curve.parameters(t))
             gradient = _mini_batch_gradient(objective, batch)
             adam.update(curve.middle, gradient * (2 * t * (1 - t)))
             if progress is not None:
                 progress((step + 1) / steps)
     objective.sample_gradients += steps * size
-    if not bool(torch.isfinite(curve.middle).all()):
-        raise LandscapeError("the training of the curve gave weights that are not finite", "finite gradients")
+    check_middle(curve.middle)
     return curve
+
+
+def curve_schedule(protocol: Protocol, samples: int) -> Iterator[tuple[float, Tensor]]:
+    """The point t and the numbers of the samples of every step.
+
+    The points are stratified over the steps, in random order; the samples come epoch after epoch without replacement.
+    """
+    generator = torch.Generator().manual_seed(protocol.seed)
+    steps, size = protocol.curve_steps, min(protocol.curve_batch_size, samples)
+    times = (torch.randperm(steps, generator=generator) + torch.rand(steps, generator=generator)) / steps
+    epochs = -(-steps * size // samples)
+    order = torch.cat([torch.randperm(samples, generator=generator) for _ in range(epochs)])
+    for step, t in enumerate(times.tolist()):
+        yield t, order[step * size : (step + 1) * size]
+
+
+def check_middle(middle: Tensor) -> None:
+    """Raise LandscapeError unless the trained middle point is finite."""
+    if not bool(torch.isfinite(middle).all()):
+        raise LandscapeError("the training of the curve gave weights that are not finite", "finite gradients")
 
 
 def _mini_batch_gradient(objective: Objective, batch: Samples) -> Tensor:
@@ -88,8 +103,8 @@ def relative_scales(ends: tuple[Tensor, Tensor], sizes: list[int]) -> Tensor:
     return torch.cat(parts).clamp_min(0.01 * float(squares.mean())).sqrt()
 
 
-class _RelativeAdam:
-    """Adam (Kingma and Ba, 2015) on one vector, its steps in units of `scales`, falling along half a cosine."""
+class RelativeAdam:
+    """Adam (Kingma and Ba, 2015) on vectors, its steps in units of `scales`, falling along half a cosine."""
 
     def __init__(self, scales: Tensor, learning_rate: float, steps: int) -> None:
         self.scales = scales

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from landscape.alone import (
     EIGENVALUE_METRICS,
@@ -26,7 +27,7 @@ from landscape.failures import out_of_memory
 from landscape.finiteness import not_finite
 from landscape.ledger import Ledger, Progress
 from landscape.measurement import Cost, Measurement
-from landscape.network import computing
+from landscape.network import Network, computing
 from landscape.objective import LossFunction, Objective
 from landscape.protocol import METRICS, PAIR_METRICS, TEST_METRICS, Execution, Protocol
 from landscape.sampling_error import SamplingPlan
@@ -92,35 +93,64 @@ def measure(
         If the task is not single-label classification, the data are empty or not repeatable, weights are not finite,
         or a sibling has another architecture or the very same weights.
     """
+    task = task or Task(data.num_classes)
+    request = Request(
+        data, protocol or Protocol(), execution or Execution(), task, fresh, initial_norm_squared, progress
+    )
+    return measure_group(models, request)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What :func:`measure` is asked for, whatever the networks; its parameters."""
+
+    data: ClassificationData
+    protocol: Protocol
+    execution: Execution
+    task: Task | LossFunction
+    fresh: Callable[[], nn.Module] | None = None
+    initial_norm_squared: float | None = None
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        square = self.initial_norm_squared
+        if square is not None and not 0 < square < math.inf:
+            raise LandscapeError(f"initial_norm_squared is {square}", "a positive finite number")
+
+    @cached_property
+    def train(self) -> Samples:
+        """The training samples that the protocol takes."""
+        return self.data.train.subset(self.protocol.samples, self.protocol.seed)
+
+    @cached_property
+    def test(self) -> Samples | None:
+        """The test samples that the protocol takes."""
+        test = self.data.test
+        return None if test is None else test.subset(self.protocol.samples, self.protocol.seed)
+
+
+def measure_group(
+    models: Sequence[nn.Module | Network], request: Request, middles: Sequence[Tensor | None] = ()
+) -> Measurement:
+    """One measurement; `middles` are the middle points of the curves to the siblings that are known already."""
     if not models:
         raise LandscapeError("no model was given", "the network under study, then its siblings")
-    if initial_norm_squared is not None and not 0 < initial_norm_squared < math.inf:
-        raise LandscapeError(f"initial_norm_squared is {initial_norm_squared}", "a positive finite number")
-    protocol, execution = protocol or Protocol(), execution or Execution()
-    clock = Clock(execution.budget_seconds)
-    with computing(execution):
-        work = _Work(models, data, protocol, execution, task or Task(data.num_classes), clock, progress)
-        work.alone(fresh, initial_norm_squared, data.test)
-        work.pairs()
+    clock = Clock(request.execution.budget_seconds)
+    with computing(request.execution):
+        work = _Work(models, request, clock)
+        work.alone()
+        work.pairs(middles)
     return work.measurement()
 
 
 class _Work:
     """One measurement under way: the network and its siblings on the same samples, and what is known so far."""
 
-    def __init__(
-        self,
-        models: Sequence[nn.Module],
-        data: ClassificationData,
-        protocol: Protocol,
-        execution: Execution,
-        task: Task | LossFunction,
-        clock: Clock,
-        progress: Progress | None,
-    ) -> None:
-        self.protocol, self.execution, self.clock = protocol, execution, clock
-        samples = data.train.subset(protocol.samples, protocol.seed)
-        self.objective = _objective(models[0], samples, execution, task)
+    def __init__(self, models: Sequence[nn.Module | Network], request: Request, clock: Clock) -> None:
+        protocol, execution, samples = request.protocol, request.execution, request.train
+        self.request, self.clock = request, clock
+        self.protocol, self.execution = protocol, execution
+        self.objective = _objective(models[0], samples, execution, request.task)
         self.siblings = [_sibling(self.objective, model, number) for number, model in enumerate(models[1:], 1)]
         _check_siblings(self.objective, self.siblings)
         self.speed = 0.0 if clock.budget is None else seconds_per_gradient(self.objective)
@@ -129,8 +159,8 @@ class _Work:
         if self.cut.samples < len(samples):
             short = samples.at(torch.arange(self.cut.samples))
             self.objective, self.siblings = self.objective.on(short), [each.on(short) for each in self.siblings]
-        self.available = len(data.train)
-        self.ledger = Ledger(self.objective.samples, progress)
+        self.available = len(request.data.train)
+        self.ledger = Ledger(self.objective.samples, request.progress)
         for flag in self.cut.flags:
             self.ledger.flag(flag)
         if self.objective.execution != execution:
@@ -141,14 +171,13 @@ class _Work:
         elif self.objective.data is not None:
             self.chance = self.objective.task.chance_error_percent(self.objective.data.targets)
 
-    def alone(
-        self, fresh: Callable[[], nn.Module] | None, initial_norm_squared: float | None, test: Samples | None
-    ) -> None:
+    def alone(self) -> None:
         """The metrics of the network by itself."""
+        fresh, initial_norm_squared = self.request.fresh, self.request.initial_norm_squared
         ledger, objective, protocol = self.ledger, self.objective, self.protocol
         plan = SamplingPlan(self.available, protocol.precision, self.cut.first_samples, protocol.seed)
         first = self._enduring(lambda: measure_first_order(ledger, objective, plan, protocol.trace, self.chance))
-        self._enduring(lambda: _measure_test(ledger, objective, test, protocol))
+        self._enduring(lambda: _measure_test(ledger, objective, self.request.test))
         measure_weight_growth(ledger, objective.network, protocol, fresh, initial_norm_squared)
         if not self._in_time("the Hessian", (*EIGENVALUE_METRICS, *TRACE_METRICS)):
             return
@@ -158,7 +187,7 @@ class _Work:
             most = self.cut.hessian_samples
             self._enduring(lambda: measure_hessian(ledger, objective, protocol, plan, first, most))
 
-    def pairs(self) -> None:
+    def pairs(self, middles: Sequence[Tensor | None]) -> None:
         """The metrics of the network and its siblings."""
         batch_norm = bool(self.objective.network.batch_norms)
         each = sibling_gradients(self.protocol, self.objective.samples, batch_norm)
@@ -167,7 +196,7 @@ class _Work:
             return
         self._enduring(
             lambda: measure_siblings(
-                self.ledger, self.objective, self.siblings, self.protocol, self.chance, self.available
+                self.ledger, self.objective, self.siblings, self.protocol, self.chance, self.available, middles
             )
         )
 
@@ -213,7 +242,9 @@ class _Work:
         )
 
 
-def _objective(model: nn.Module, samples: Samples, execution: Execution, task: Task | LossFunction) -> Objective:
+def _objective(
+    model: nn.Module | Network, samples: Samples, execution: Execution, task: Task | LossFunction
+) -> Objective:
     """The objective, with as small a batch as memory asks for."""
     while True:
         try:
@@ -226,9 +257,11 @@ def _objective(model: nn.Module, samples: Samples, execution: Execution, task: T
             execution = replace(execution, batch_size=min(execution.batch_size, len(samples)) // 2 or 1)
 
 
-def _sibling(objective: Objective, model: nn.Module, number: int) -> Objective:
+def _sibling(objective: Objective, model: nn.Module | Network, number: int) -> Objective:
     try:
-        return objective.of(model)
+        data, task = objective.data, objective.task
+        assert data is not None  # a measurement is of samples
+        return Objective(model, data, task, loss_fn=objective.loss_fn, execution=objective.execution)
     except LandscapeError as error:
         raise LandscapeError(f"sibling {number}: {error.got}", error.expected, error.mend) from error
 
@@ -240,13 +273,13 @@ def _check_siblings(objective: Objective, siblings: Sequence[Objective]) -> None
             raise same_weights()
 
 
-def _measure_test(ledger: Ledger, objective: Objective, test: Samples | None, protocol: Protocol) -> None:
+def _measure_test(ledger: Ledger, objective: Objective, test: Samples | None) -> None:
     """Error and loss on the test samples; their errors are those of a sample of the population."""
     if test is None:
         ledger.skip(TEST_METRICS, "no test data were given")
         return
     with ledger.stage("test", TEST_METRICS):
-        other = objective.on(test.subset(protocol.samples, protocol.seed))
+        other = objective.on(test)
         found = other.loss_and_error()
         if not math.isfinite(found.loss):
             ledger.skip(TEST_METRICS, f"{not_finite(other) or 'not finite'}, of the test data")

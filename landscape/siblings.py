@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from landscape.connectivity import NEAR_DISTANCE, Pair, Path, barrier, linear_barrier_percent
 from landscape.inputs import Inputs
 from landscape.ledger import Ledger
@@ -31,6 +33,7 @@ def measure_siblings(
     protocol: Protocol,
     chance: float,
     available: int,
+    middles: Sequence[Tensor | None] = (),
 ) -> None:
     """Pair metrics as means over the siblings, with the standard error of that mean.
 
@@ -47,6 +50,8 @@ def measure_siblings(
         Error in percent of the best constant answer on the training samples.
     available : int
         Training samples there are.
+    middles : sequence of Tensor (P,) or None
+        Of the curve to each sibling the middle point, where it was trained elsewhere; empty: none was.
     """
     if not siblings:
         ledger.skip(PAIR_METRICS, "needs a sibling: the same recipe trained again from another seed")
@@ -56,8 +61,8 @@ def measure_siblings(
     if objective.task is not None:
         family.similarity()
         family.similarity_on_mixtures()
-        for sibling in siblings:
-            family.paths(sibling, chance)
+        for sibling, middle in zip(siblings, middles or [None] * len(siblings), strict=True):
+            family.paths(sibling, chance, middle)
     family.put_means()
 
 
@@ -140,8 +145,8 @@ class _Family:
             self.ledger.progress(stage, outputs.seen / samples)
         return outputs, different
 
-    def paths(self, sibling: Objective, chance: float) -> None:
-        """Barriers along the straight line and along the curve."""
+    def paths(self, sibling: Objective, chance: float, middle: Tensor | None) -> None:
+        """Barriers along the straight line and along the curve, whose middle point may be known."""
         pair: Pair | None = None
         with self.ledger.stage("linear path", ("linear_barrier_percent", *PATH_METRICS)):
             pair = Pair(self.objective, sibling, self.protocol)
@@ -149,7 +154,11 @@ class _Family:
         if pair is None:
             return
         with self.ledger.stage("curve", PATH_METRICS):
-            self._curve(pair, sibling, chance)
+            if middle is None:
+                curve = pair.fit_curve(partial(self.ledger.progress, "curve"))
+            else:
+                curve = pair.fitted_curve(middle)
+            self._curve(pair, sibling, pair.curve_path(curve), chance)
         self.objective.sample_gradients += pair.sample_gradients
 
     def _straight_line(self, pair: Pair, sibling: Objective) -> None:
@@ -159,8 +168,7 @@ class _Family:
         error = max(self._path_error(pair, percent) for percent in line.error_percent[1:-1])
         self.keep("linear_barrier_percent", height, error, pair.path_samples)
 
-    def _curve(self, pair: Pair, sibling: Objective, chance: float) -> None:
-        curve = pair.curve_path(pair.fit_curve(partial(self.ledger.progress, "curve")))
+    def _curve(self, pair: Pair, sibling: Objective, curve: Path, chance: float) -> None:
         self._keep_series("curve", sibling, curve)
         height, samples = barrier(curve), pair.path_samples
         error = self._path_error(pair, height.peak_percent)

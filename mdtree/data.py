@@ -1,4 +1,4 @@
-"""Data sets by name: ``digits``, ``npz:FILE``, ``cifar10:DIR``, ``idx:DIR`` and the user's own ``module:function``.
+"""Data sets by name: ``digits``, ``npz:FILE``, ``parquet:FILE``, ``cifar10:DIR``, ``idx:DIR``, ``module:function``.
 
 A named data set is a *pool* to train on and a fixed *test set*. The same options choose from all of them:
 
@@ -13,6 +13,9 @@ A named data set is a *pool* to train on and a fixed *test set*. The same option
 ``test=first_half|second_half|all``
     The test set is cut in two fixed halves. The first, the default, is what ``test_*`` metrics are measured on; the
     second is kept for scoring gains. ``npz`` keeps its test set whole by default. `cut_test_set` gives both halves.
+``only=A,B,C``
+    Keeps these classes alone, in pool and test set, before anything else is chosen, and renumbers them 0, 1, 2 in the
+    order given. All of them by default.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ from typing import cast
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-from mdtree.data_files import FIXED_SEED, load_cifar10, load_digits, load_idx, load_npz
+from mdtree.data_files import FIXED_SEED, load_digits, load_idx, load_npz
 from mdtree.data_set import TEST_GAIN_HALF, TEST_METRIC_HALF, DataSet, Samples, cut_test_set, make_data_set
 from mdtree.errors import InputError
+from mdtree.parquet_data import load_cifar10, load_parquet
 from mdtree.specification import Specification, parse
 from mdtree.user_code import call_user_function, isolated_random_state
 
@@ -36,7 +40,8 @@ KNOWN_FORMS = (
     "digits?train=N&label_noise=P&seed=S",
     "npz:FILE",
     "cifar10:DIR?train=N&size=32",
-    "idx:DIR?train=N",
+    "idx:DIR?train=N&size=28",
+    "parquet:FILE?image=COLUMN&label=COLUMN",
     "module:function?key=value",
 )
 
@@ -45,6 +50,7 @@ _LOADERS: Mapping[str, Callable[[Specification, Path], DataSet]] = {
     "npz": load_npz,
     "cifar10": load_cifar10,
     "idx": load_idx,
+    "parquet": load_parquet,
 }
 
 BUILT_IN_DATA = tuple(_LOADERS)
@@ -59,13 +65,14 @@ def load_data(spec: str, directory: Path | None = None) -> DataSet:
     Parameters
     ----------
     spec : str
-        ``digits``, ``npz:FILE``, ``cifar10:DIR`` or ``idx:DIR`` with the options of this module (``digits`` also
-        ``shape=flat|image``, ``cifar10`` also ``size=32|16|8``, ``npz`` also ``classes=C``), or
-        ``module:function?key=value``. That function, given the options as keyword arguments, returns a `DataSet`, a
-        tuple ``(x_train, y_train)`` or ``(x_train, y_train, x_test, y_test)``, a dict with those keys (and perhaps
-        ``num_classes``), a torch Dataset of (input, label) pairs, or two of them (train, test). ``cifar10`` and
-        ``idx`` without a folder look for ``cifar10`` and ``mnist10k`` in the folder that the environment variable
-        MDTREE_DATA names.
+        ``digits``, ``npz:FILE``, ``cifar10:DIR``, ``idx:DIR`` or ``parquet:FILE`` with the options of this module
+        (``digits`` also ``shape=flat|image``, ``cifar10`` also ``size=32|16|8``, ``npz`` also ``classes=C``,
+        ``parquet`` those of `mdtree.parquet_data.load_parquet`), or ``module:function?key=value``. In a path,
+        ``$NAME`` and ``${NAME}`` stand for environment variables; ``cifar10`` and ``idx`` without a folder look for
+        ``cifar10`` and ``mnist10k`` in the folder that the environment variable MDTREE_DATA names. A function, given
+        the options as keyword arguments, returns a `DataSet`, a tuple ``(x_train, y_train)`` or ``(x_train, y_train,
+        x_test, y_test)``, a dict with those keys (and perhaps ``num_classes``), a torch Dataset of (input, label)
+        pairs, or two of them (train, test).
     directory : Path, optional
         Where relative paths and the user's modules start; the current directory by default.
 

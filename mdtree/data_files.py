@@ -1,17 +1,19 @@
-"""The data sets mdtree reads by name: scikit-learn's digits, ``.npz``, CIFAR-10 in parquet, IDX files (MNIST)."""
+"""Data sets read by name: scikit-learn's digits, ``.npz``, IDX files (MNIST); and where the files of one lie."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import os
+import re
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mdtree.data_set import WHOLE_TEST, DataSet
 from mdtree.errors import InputError
@@ -25,12 +27,8 @@ FIXED_SEED = 20240626
 DIGITS_POOL = 1000
 """So many of the 1,797 digits are the pool to train on; the other 797 are the test set, halves of 398 and 399."""
 
-IDX_TEST_SHARE = 0.4
-"""Where an IDX folder holds one split only, this share of it, rounded down, is the test set."""
-
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STANDARD_DEVIATION = (0.2470, 0.2435, 0.2616)
-"""Per channel (red, green, blue), of pixels scaled to [0, 1], over CIFAR-10's 50,000 training images."""
+HELD_OUT_SHARE = 0.4
+"""Where one split only is stored, this share of it, rounded down, is the test set."""
 
 
 def load_digits(spec: Specification, directory: Path) -> DataSet:
@@ -54,7 +52,7 @@ def load_npz(spec: Specification, directory: Path) -> DataSet:
     if not spec.target:
         raise InputError("npz names no file", "npz:FILE")
     options = spec.read({**CHOICE_KINDS, "classes": int}, {**CHOICE_DEFAULTS, "test": WHOLE_TEST})
-    path = regular_file(directory / spec.target)
+    path = regular_file(data_path(spec.target, directory))
     arrays = _npz_arrays(path)
     classes: Any = options["classes"]
     x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
@@ -62,30 +60,15 @@ def load_npz(spec: Specification, directory: Path) -> DataSet:
     return choose(stored, choice_of("npz", options), spec)
 
 
-def load_cifar10(spec: Specification, directory: Path) -> DataSet:
-    """CIFAR-10 from ``train.parquet`` and ``test.parquet``: columns `image` (PNG or JPEG bytes) and `label`.
-
-    Pixels are scaled to [0, 1], averaged over blocks where ``size=16`` or ``size=8``, then normalised by
-    `CIFAR10_MEAN` and `CIFAR10_STANDARD_DEVIATION`: float32 of shape (n, 3, size, size). Needs the extra ``images``
-    (pyarrow, Pillow).
-    """
-    options = spec.read({**CHOICE_KINDS, "size": ("32", "16", "8")}, {**CHOICE_DEFAULTS, "size": "32"})
-    folder = _folder(spec, directory, "cifar10")
-    size = int(str(options["size"]))
-    x_pool, y_pool = _read_parquet(folder / "train.parquet")
-    x_test, y_test = _read_parquet(folder / "test.parquet")
-    stored = Stored(x_pool, y_pool, x_test, y_test, "cifar10", 10, lambda images: _decode_images(images, size))
-    return choose(stored, choice_of("cifar10", options), spec)
-
-
 def load_idx(spec: Specification, directory: Path) -> DataSet:
     """Images in IDX files, gzipped or not, under MNIST's names; pixels scaled to [0, 1], shape (n, 1, rows, columns).
 
     ``train-*`` is the pool and ``t10k-*`` the test set. Where only one of them is there, its samples are permuted by
-    `FIXED_SEED` and the last `IDX_TEST_SHARE` of them are the test set.
+    `FIXED_SEED` and the last `HELD_OUT_SHARE` of them are the test set. ``size=14`` averages blocks of pixels until the
+    shorter side has 14.
     """
-    options = spec.read(CHOICE_KINDS, CHOICE_DEFAULTS)
-    folder = _folder(spec, directory, "mnist10k")
+    options = spec.read({**CHOICE_KINDS, "size": int}, CHOICE_DEFAULTS)
+    folder = data_folder(spec, directory, "mnist10k")
     splits = [split for split in (_idx_split(folder, "train"), _idx_split(folder, "t10k")) if split is not None]
     if not splits:
         raise InputError(
@@ -95,10 +78,10 @@ def load_idx(spec: Specification, directory: Path) -> DataSet:
         (x_pool, y_pool), (x_test, y_test) = splits
     else:
         x, y = splits[0]
-        order = np.random.default_rng(FIXED_SEED).permutation(len(y))
-        cut = len(y) - int(len(y) * IDX_TEST_SHARE)
-        x_pool, y_pool, x_test, y_test = x[order[:cut]], y[order[:cut]], x[order[cut:]], y[order[cut:]]
-    stored = Stored(x_pool, y_pool, x_test, y_test, folder.resolve().name, decode=_scale_grey)
+        pool, test = held_out_split(len(y))
+        x_pool, y_pool, x_test, y_test = x[pool], y[pool], x[test], y[test]
+    block = _block_of(options["size"], x_pool.shape[1:])
+    stored = Stored(x_pool, y_pool, x_test, y_test, folder.resolve().name, decode=partial(_scale_grey, block=block))
     return choose(stored, choice_of("idx", options), spec)
 
 
@@ -124,60 +107,52 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _folder(spec: Specification, directory: Path, known_as: str) -> Path:
+def held_out_split(samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the pool and of the test set of a file without splits: a permutation by `FIXED_SEED`, then a cut."""
+    order = np.random.default_rng(FIXED_SEED).permutation(samples)
+    cut = samples - int(samples * HELD_OUT_SHARE)
+    return order[:cut], order[cut:]
+
+
+def data_path(text: str, directory: Path) -> Path:
+    """A path as a specification names it: ``$NAME`` and ``${NAME}`` are replaced by environment variables.
+
+    Parameters
+    ----------
+    text : str
+        ``folder/file.npz``, ``$MDTREE_DATA/train.parquet``.
+    directory : Path
+        Where relative paths start.
+
+    Raises
+    ------
+    InputError
+        If a variable is not set, or empty.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match["braced"] or match["plain"]
+        found = os.environ.get(name)
+        if not found:
+            raise InputError(
+                f"the environment variable {name} of the path {text} is not set", "", f"export {name}=FOLDER"
+            )
+        return found
+
+    return directory / re.sub(r"\$(?:\{(?P<braced>\w+)\}|(?P<plain>\w+))", value, text)
+
+
+def data_folder(spec: Specification, directory: Path, known_as: str) -> Path:
+    """The folder a specification names, or `known_as` in the one that MDTREE_DATA names."""
     root = os.environ.get("MDTREE_DATA")
     if not spec.target and not root:
         raise InputError(
             f"{spec.name} names no folder", f"{spec.name}:DIR", "or set the environment variable MDTREE_DATA"
         )
-    folder = directory / spec.target if spec.target else Path(str(root)) / known_as
+    folder = data_path(spec.target, directory) if spec.target else Path(str(root)) / known_as
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder", f"{spec.name}:DIR")
     return folder
-
-
-def _read_parquet(path: Path) -> tuple[Array, Array]:
-    """The encoded images (bytes) and the labels of one split."""
-    try:
-        import PIL.Image  # noqa: F401  # asked for here so that both are named at once
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise InputError(
-            f"{path} needs the package {error.name}", "", "run: pip install 'mdtree-diagnosis[images]'"
-        ) from error
-    try:
-        table = parquet.read_table(regular_file(path), columns=["image", "label"])
-        images, labels = table["image"].to_pylist(), table["label"].to_numpy()
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise InputError(
-            f"{path} cannot be read as parquet with the columns image and label", "", "copy it again"
-        ) from error
-    images = [image["bytes"] if isinstance(image, dict) and "bytes" in image else image for image in images]
-    encoded = np.empty(len(images), dtype=object)
-    encoded[:] = images
-    return encoded, labels
-
-
-def _decode_images(encoded: Array, size: int) -> Array:
-    """Encoded 32×32 images to normalised float32, shape (n, 3, size, size)."""
-    from PIL import Image, UnidentifiedImageError
-
-    pixels = np.empty((len(encoded), 32, 32, 3), dtype=np.uint8)
-    for row, data in enumerate(encoded):
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                if image.size != (32, 32):
-                    raise InputError(f"a CIFAR-10 image is {image.width}×{image.height} pixels", "32×32")
-                pixels[row] = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError, TypeError) as error:
-            raise InputError(
-                "a CIFAR-10 image cannot be decoded", "PNG or JPEG bytes", "copy the file again"
-            ) from error
-    block = 32 // size
-    x = pixels.reshape(len(encoded), size, block, size, block, 3).mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
-    x = (x - np.array(CIFAR10_MEAN, np.float32)) / np.array(CIFAR10_STANDARD_DEVIATION, np.float32)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
 def _idx_split(folder: Path, prefix: str) -> tuple[Array, Array] | None:
@@ -214,5 +189,21 @@ def _read_idx(path: Path, dimensions: int) -> Array:
     return np.frombuffer(data, dtype=np.uint8, offset=head).reshape(shape)
 
 
-def _scale_grey(images: Array) -> Array:
-    return images[:, None].astype(np.float32) / np.float32(255)
+def _block_of(size: Any, shape: tuple[int, ...]) -> int:
+    """Side of the blocks of pixels to average."""
+    if size is None:
+        return 1
+    block = min(shape) // size if size > 0 else 0
+    if block < 1 or block * size != min(shape) or any(side % block for side in shape):
+        raise InputError(
+            f"size={size} of idx, but images of {shape[0]}×{shape[1]} pixels", "a size that divides theirs"
+        )
+    return block
+
+
+def _scale_grey(images: Array, block: int) -> Array:
+    pixels = images[:, None].astype(np.float32) / np.float32(255)
+    if block == 1:
+        return pixels
+    rows, columns = images.shape[1] // block, images.shape[2] // block
+    return pixels.reshape(len(images), 1, rows, block, columns, block).mean(axis=(3, 5))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from mdtree.errors import InputError, ResourceError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""No space left: on the disk, in the user's share of it, or in what the user's limit allows one file."""
+
 
 def regular_file(path: str | os.PathLike[str]) -> Path:
     """The path, if a regular file stands there that is not empty. Nothing is opened: a pipe would wait for ever.
@@ -55,8 +58,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(temporary, file)
+        _sync_folder(file.parent)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _FULL:
             raise ResourceError(f"no space left to write {file}", "", "free some space") from error
         raise InputError(
             f"{file} cannot be written ({_reason(error)})", "a path in a folder you may write to"
@@ -64,6 +68,20 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return file
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power, where folders can be opened and synchronised."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot: the rename itself is done
+    finally:
+        os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:

@@ -8,7 +8,7 @@ order stay), and only then are that fold's networks sent down and counted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,7 @@ FACTORS = {
 """Steps an advice may be: the smallest that gains as much as the best, within a standard error, is taken."""
 
 NOT_TRAINING_ERROR_OVER_CHANCE = 0.9
+SMALLEST_LEAF = 3
 PSEUDO_COUNT = 0.5
 """Added to every cause's (balanced) share of a leaf, so that no cause is ever impossible (Jeffreys)."""
 
@@ -55,7 +56,7 @@ class FitOptions:
     max_depth, max_leaves : int
         A tree beyond 4 and 8 is not readable and is refused.
     min_samples_leaf : int
-        Networks, not cells.
+        Networks, not cells. Fewer where there are few: see `for_rows`.
     criterion : {"gini", "entropy"}
     starts : int
         Trees grown and refined as a whole, the best of which is kept.
@@ -76,6 +77,10 @@ class FitOptions:
             raise InputError(
                 f"depth {self.max_depth} with {self.max_leaves} leaves", "a readable tree: depth 1 to 4, 2 to 8 leaves"
             )
+
+    def for_rows(self, rows: int) -> FitOptions:
+        """The options for so many labelled rows: a leaf need not hold more than an eighth of them, nor under 3."""
+        return replace(self, min_samples_leaf=min(self.min_samples_leaf, max(SMALLEST_LEAF, rows // 8)))
 
 
 def fit_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -115,14 +120,21 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
         labelled = ~rows[f"label_{question}"].isin(UNLABELLED).to_numpy()
         if len(set(rows.loc[labelled, f"label_{question}"])) < 2:
             if question == "verdict":
-                raise InputError("the zoo holds fewer than two verdicts", "networks of several causes")
+                raise InputError(
+                    f"the zoo holds fewer than two verdicts ({_counted(rows['label_verdict'])})",
+                    "networks of several causes",
+                    "train more cells, beyond the ends of the axes, or more seeds",
+                )
             continue
         trees[question] = {}
+        fitted = options.for_rows(int(labelled.sum()))
         for evidence in EVIDENCE:
-            tree = fit_tree(rows[labelled], question, evidence, options).tree_
+            if not _present(rows, evidence_metrics(evidence)):
+                continue
+            tree = fit_tree(rows[labelled], question, evidence, fitted).tree_
             statistics: tuple[LeafStatistics, ...] = ()
             if question == "verdict":
-                statistics = _leaf_statistics(tree, rows, labelled, gains, options)
+                statistics = _leaf_statistics(tree, rows, labelled, gains, fitted)
             trees[question][evidence] = QuestionTree(tree, statistics)
     return Diagnoser(
         name=name,
@@ -132,11 +144,18 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
             "protocols": sorted(set(rows["protocol"])),
             "rows": len(rows),
             "cells": rows["cell"].nunique(),
+            **_not_told(rows),
         },
         trees=trees,
         ranges=_ranges(rows),
         not_training=_not_training_gate(rows),
     )
+
+
+def _not_told(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Causes whose axis the zoo does not have: its verdicts are among the others."""
+    causes = [CAUSES[d] for d, column in zip(DIRECTIONS, RFI_COLUMNS, strict=True) if rows[column].isna().all()]
+    return {"not_told": causes} if causes else {}
 
 
 def fit_tree(rows: pd.DataFrame, question: str, evidence: str, options: FitOptions = FitOptions()) -> MDTree:
@@ -151,6 +170,10 @@ def fit_tree(rows: pd.DataFrame, question: str, evidence: str, options: FitOptio
         starts=options.starts,
     )
     return tree.fit(rows[metrics], rows[f"label_{question}"].to_numpy(dtype=str))
+
+
+def _counted(labels: pd.Series) -> str:
+    return ", ".join(f"{label} {count}" for label, count in labels.value_counts().sort_index().items())
 
 
 def _present(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:

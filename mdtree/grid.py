@@ -1,46 +1,46 @@
 """A zoo from a specification: train a grid of networks, measure each, label all.
 
-The grid is cut into blocks (one width, one amount of data, one label noise; all learning rates and seeds), each a few
-networks trained together and measured one by one by the very code that `mdtree diagnose` runs. A finished block is
-put on disk at once, so a build that is killed goes on where it was; the table is assembled from the blocks on disk in
-the grid's order, so its bytes do not depend on the number of workers or on interruptions.
+The grid is cut into units (see `mdtree.grid_spec`), each a few networks trained together and measured as
+`mdtree diagnose` measures them. A finished unit is put on disk at once, so a build that is killed goes on where it
+was; the table is assembled from the units on disk in the grid's order, so its bytes depend neither on the number of
+workers, nor on where they run, nor on interruptions.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
-import pandas as pd
 import torch
-from torch import nn
 
-import landscape
-from mdtree.data import DataSet, load_data
-from mdtree.diagnose import classification_data
+from mdtree.backends import Backend, run_tasks
+from mdtree.build_status import build_record_file
+from mdtree.data import load_data
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
-from mdtree.grid_spec import Block, ZooSpec
-from mdtree.models import build_model
+from mdtree.grid_spec import Unit, ZooSpec, units_of
+from mdtree.grid_unit import UnitTask, finish_unit, fresh
 from mdtree.room import label_zoo
-from mdtree.training import StackMember, Trained, train_loop, train_stack
-from mdtree.zoo import GAIN_COLUMN, MEASURED_COLUMNS, METRICS, format_rows, read_zoo, write_zoo
+from mdtree.stacking import trains_in_stack
+from mdtree.unfinished_table import UnfinishedTable
+from mdtree.zoo import MEASURED_COLUMNS, read_zoo, write_zoo
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a build is: networks done and planned, and the last finished block (empty at the start)."""
+    """How far a build is: networks done and planned, and the last finished unit (empty at the start)."""
 
     done: int
     total: int
-    block: str
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -51,29 +51,55 @@ class BuildResult:
     trained: int
 
 
-def network_seed(seed: int) -> int:
-    """Seed of the initialisation and of the batch order of network number `seed` of a cell."""
-    return 1000 + seed
+def plan_units(spec: ZooSpec) -> list[Unit]:
+    """The units of a grid in the table's order.
+
+    One network of each architecture and width is built on the way, so what does not fit is said before anything is
+    trained.
+
+    Raises
+    ------
+    InputError
+        The data cannot be read, or an architecture cannot be built for it.
+    """
+    blocks = list(spec.blocks())
+    # the largest amount of data shows whether there is enough of it
+    largest = [block for block in blocks if block.train_size == max(spec.train_sizes)]
+    data = load_data(largest[0].data_spec)
+    stacks = {block.model_spec: trains_in_stack(fresh(block, data, seed=0)) for block in largest}
+    return [unit for block in blocks for unit in units_of(spec, block, stacks[block.model_spec])]
+
+
+def plan_of(spec: ZooSpec, units: list[Unit]) -> dict[str, Any]:
+    """What a build is told apart by: the specification, and which widths are trained in stacks."""
+    ways = {f"{unit.block.model_spec}": unit.way for unit in units}
+    return {**spec.to_dict(), "trained": ways, "units": len(units), "networks": sum(unit.networks for unit in units)}
 
 
 def build_zoo(
     spec: ZooSpec,
     output: str | os.PathLike[str],
     *,
-    workers: int = -1,
+    backend: Backend | None = None,
+    device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
 ) -> BuildResult:
     """Train, measure and label a grid; write the zoo table.
+
+    Beside the table, ``<table without .csv>.build.json`` tells what the build took.
 
     Parameters
     ----------
     spec : ZooSpec
     output : path
-        The CSV table. Blocks wait in `<output>.partial/` until all are there.
-    workers : int
-        Worker processes, each with one thread; -1 means one per core. The table does not depend on it.
+        The CSV table. Finished units wait in `<output>.partial/` until all are there.
+    backend : Backend, optional
+        Where units are computed; default: a process of one thread per core. The table does not depend on it.
+    device : str
+        Where networks are trained and measured: `cpu`, `cuda`, or `auto`, a CUDA device where there is one. Another
+        kind of device gives other bytes.
     progress : callable, optional
-        Called at the start and after every block.
+        Called at the start and after every unit.
 
     Returns
     -------
@@ -82,41 +108,67 @@ def build_zoo(
     Raises
     ------
     InputError
-        The unfinished build at `output` belongs to another specification, or `output` is another table.
+        The specification cannot be built, the unfinished build at `output` belongs to another one or is under way, or
+        `output` is another table.
+    ResourceError
+        The disk is full, or a unit ended its worker again and again. Finished units are kept.
     """
-    table = Path(output)
+    table, started = Path(output), time.time()
     if table.exists():
         return BuildResult(rows=_complete_table(table, spec), trained=0)
-    partial = _open_partial(table, spec)
-    blocks = spec.blocks()
-    waiting = [block for block in blocks if not (partial / f"{block.name}.csv").exists()]
-    total = len(blocks) * spec.networks_per_block
-    done = total - len(waiting) * spec.networks_per_block
+    units = plan_units(spec)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    plan = {**plan_of(spec, units), "device": device}
     report = progress or (lambda _: None)
-    report(Progress(done, total, ""))
-    # the widest first: a long block started last would leave the other workers idle
-    waiting.sort(key=lambda block: (-block.width, -block.train_size, block.label_noise))
-    run = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    for block, rows in run(joblib.delayed(_block_rows)(spec, block) for block in waiting):
-        write_atomically(partial / f"{block.name}.csv", format_rows(rows, MEASURED_COLUMNS, header=True).encode())
-        done += spec.networks_per_block
-        report(Progress(done, total, block.name))
-    frame = pd.concat([read_zoo(partial / f"{block.name}.csv", labelled=False) for block in blocks], ignore_index=True)
-    write_zoo(label_zoo(frame), table)
-    shutil.rmtree(partial)
-    return BuildResult(rows=len(frame), trained=len(waiting) * spec.networks_per_block)
+    with UnfinishedTable(table, plan, [unit.name for unit in units]) as unfinished:
+        waiting = [unit for unit in units if unit.name not in unfinished.finished]
+        done = total = plan["networks"]
+        done -= sum(unit.networks for unit in waiting)
+        report(Progress(done, total, ""))
+        # the widest first: a long unit started last would leave the other workers idle
+        waiting.sort(key=lambda unit: (-unit.block.width, -unit.block.train_size))
+        tasks = [UnitTask(unit, device) for unit in waiting]
+        backend = backend or Backend()
+        for index, result in run_tasks(finish_unit, tasks, backend):
+            unit = waiting[index]
+            unfinished.add(unit.name, result.rows, MEASURED_COLUMNS, result.facts)
+            done += unit.networks
+            report(Progress(done, total, unit.name))
+        labelled = label_zoo(unfinished.rows())
+        facts = unfinished.facts()
+        record = _record(facts, time.time() - started if len(waiting) == len(units) else None, backend)
+        write_atomically(build_record_file(table), (json.dumps(record, indent=1) + "\n").encode())
+        write_zoo(labelled, table)
+        unfinished.remove()
+    return BuildResult(rows=len(labelled), trained=sum(unit.networks for unit in waiting))
+
+
+def _record(facts: Mapping[str, Mapping[str, Any]], wall_seconds: float | None, backend: Backend) -> dict[str, Any]:
+    """What a build took; the time on the clock is known only of one that was not interrupted."""
+    ways = Counter[str]()
+    for fact in facts.values():
+        ways[fact["trained"]] += fact["networks"]
+    return {
+        "units": len(facts),
+        "networks": sum(fact["networks"] for fact in facts.values()),
+        "diverged": sum(fact["diverged"] for fact in facts.values()),
+        "trained": dict(sorted(ways.items())),
+        "train_seconds": round(sum(fact["train_seconds"] for fact in facts.values()), 1),
+        "measure_seconds": round(sum(fact["measure_seconds"] for fact in facts.values()), 1),
+        "wall_seconds": None if wall_seconds is None else round(wall_seconds, 1),
+        "backend": backend.name,
+        "workers": backend.processes,
+        "cores": os.cpu_count(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy")}},
+    }
 
 
 def _complete_table(table: Path, spec: ZooSpec) -> int:
     frame = read_zoo(table)
     have = set(zip(frame["cell"], frame["seed"], frame["protocol"], strict=True))
     digest = spec.protocol.digest()
-    want = {
-        (block.cell(rate), seed, digest)
-        for block in spec.blocks()
-        for rate in spec.learning_rates
-        for seed in range(spec.seeds)
-    }
+    want = {(cell.name, seed, digest) for cell in spec.cells() for seed in range(spec.seeds)}
     if have != want:
         raise InputError(
             f"{table} holds another zoo than this specification plans ({len(have & want)} of {len(want)} networks)",
@@ -124,111 +176,3 @@ def _complete_table(table: Path, spec: ZooSpec) -> int:
             "choose another output file",
         )
     return len(frame)
-
-
-def _open_partial(table: Path, spec: ZooSpec) -> Path:
-    """The folder of finished blocks, after checking that it belongs to this very specification."""
-    partial = table.with_name(table.name + ".partial")
-    lock = partial / "specification.json"
-    text = json.dumps(spec.to_dict(), indent=1, sort_keys=True) + "\n"
-    if lock.exists() and lock.read_text(encoding="utf-8") != text:
-        raise InputError(
-            f"{partial} holds an unfinished zoo of another specification",
-            "the specification it was started with",
-            f"finish it with that one, or remove {partial}",
-        )
-    if not lock.exists():
-        partial.mkdir(parents=True, exist_ok=True)
-        write_atomically(lock, text.encode())
-    return partial
-
-
-def _block_rows(spec: ZooSpec, block: Block) -> tuple[Block, pd.DataFrame]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        trained = train_block(spec, block)
-        return block, pd.DataFrame(list(measured_rows(spec, block, trained)), columns=list(MEASURED_COLUMNS))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def train_block(spec: ZooSpec, block: Block) -> dict[tuple[float, int], Trained]:
-    """Train every network of a block: (learning rate, seed) -> trained network."""
-    data = load_data(block.data_spec)
-    keys = [(rate, seed) for rate in spec.learning_rates for seed in range(spec.seeds)]
-    if spec.stacked:
-        members = [StackMember(network_seed(seed), rate, data.y_train) for rate, seed in keys]
-        trained = train_stack(lambda seed: _fresh(block, data, seed), members, data.x_train, spec.recipe(keys[0][0]))
-    else:
-        trained = [
-            train_loop(
-                _fresh(block, data, network_seed(seed)),
-                data.x_train,
-                data.y_train,
-                spec.recipe(rate),
-                network_seed(seed),
-            )
-            for rate, seed in keys
-        ]
-    return dict(zip(keys, trained, strict=True))
-
-
-def _fresh(block: Block, data: DataSet, seed: int | None = None) -> nn.Module:
-    return build_model(block.model_spec, num_classes=data.num_classes, input_shape=data.input_shape, seed=seed)
-
-
-def rebuild(block: Block, data: DataSet, trained: Trained) -> nn.Module:
-    """The network of a trained state, in eval mode."""
-    model = _fresh(block, data, seed=0)
-    model.load_state_dict(trained.state)
-    return model.eval()
-
-
-def measured_rows(spec: ZooSpec, block: Block, trained: dict[tuple[float, int], Trained]) -> Iterator[dict[str, Any]]:
-    data = load_data(block.data_spec)
-    gain_data = load_data(block.gain_data_spec)
-    if gain_data.x_test is None or gain_data.y_test is None:
-        raise InputError(f"{block.gain_data_spec} has no test set", "one: rooms for improvement need it")
-    classification = classification_data(data)
-    for (rate, seed), network in trained.items():
-        sibling_seed = (seed + 1) % spec.seeds
-        sibling = trained[rate, sibling_seed]
-        model = rebuild(block, data, network)
-        row: dict[str, Any] = _settings(spec, block, rate, seed, sibling_seed)
-        row["parameter_count"] = sum(p.numel() for p in model.parameters())
-        row["diverged"] = int(network.diverged)
-        with torch.no_grad():
-            wrong = model(gain_data.x_test).argmax(1) != gain_data.y_test
-        row[GAIN_COLUMN] = 100.0 * float(wrong.double().mean())
-        row.update(dict.fromkeys(METRICS, np.nan))
-        if not network.diverged:
-            models = [model] if sibling.diverged else [model, rebuild(block, data, sibling)]
-            measured = landscape.measure(models, classification, spec.protocol, fresh=lambda: _fresh(block, data))
-            row.update({name: measured.metrics[name].value for name in METRICS if name in measured.metrics})
-        yield row
-
-
-def _settings(spec: ZooSpec, block: Block, rate: float, seed: int, sibling_seed: int) -> dict[str, Any]:
-    cell = block.cell(rate)
-    return {
-        "family": spec.family,
-        "data_set": spec.data_name,
-        "architecture": spec.model_name,
-        "cell": cell,
-        "seed": seed,
-        "sibling_seed": sibling_seed,
-        "width": block.width,
-        "train_size": block.train_size,
-        "temperature": rate / spec.batch_size,
-        "temperature_axis": "learning_rate",
-        "learning_rate": rate,
-        "batch_size": spec.batch_size,
-        "weight_decay": spec.weight_decay,
-        "label_noise": block.label_noise,
-        "optimizer": "sgd",
-        "schedule": spec.schedule,
-        "epochs": spec.steps / (block.train_size // min(spec.batch_size, block.train_size)),
-        "protocol": spec.protocol.digest(),
-        "split": "held_out" if cell in spec.held_out_cells() else "fit",
-    }

@@ -13,28 +13,44 @@
 ``resnet18``       ResNet-18 as used for CIFAR: 3×3 stem with stride 1, no pooling, BatchNorm, ``width`` (64) base
                    channels. Options ``width``, ``channels``, ``classes``. Keys ``conv1``, ``bn1``, ``layer1.0.conv1``
                    ... ``layer4.1.bn2``, ``layer2.0.shortcut.0``, ``linear``.
+``vit``            pre-norm vision transformer: square patches embedded linearly in ``width`` (64) numbers, learned
+                   positions, ``depth`` (4) blocks of attention and a GELU layer four times as wide, LayerNorm, mean
+                   over the patches, linear. Options ``width``, ``depth``, ``heads`` (4, fewer where 4 does not divide
+                   ``width``), ``patch`` (side in pixels; the smallest that leaves at most 64 patches), ``channels``,
+                   ``size``, ``classes``. Keys ``positions``, ``embedding``, ``blocks.0.norm1``,
+                   ``blocks.0.attention.qkv``, ``blocks.0.attention.output``, ``blocks.0.norm2``, ``blocks.0.hidden``,
+                   ``blocks.0.output`` ... ``norm``, ``output``, each but the first with ``.weight`` and ``.bias``.
+``gru``            ``depth`` (1) layers of ``width`` (64) gated recurrent units, the last state, linear. Inputs are
+                   sequences (length, features), images, read row by row, or, with ``vocabulary`` (the number of
+                   tokens), int64 tokens (length,), embedded in ``features`` (as many as ``width``) numbers. Options
+                   ``width``, ``depth``, ``vocabulary``, ``features``, ``classes``. Keys ``embedding.weight`` (tokens
+                   only), ``gru.weight_ih_l0``, ``gru.weight_hh_l0``, ``gru.bias_ih_l0``, ``gru.bias_hh_l0`` ...
+                   ``output.weight``, ``output.bias``.
 =================  ====================================================================================================
 
-``inputs``, ``channels``, ``size`` and ``classes`` come from the data where they are not given. Weights start as PyTorch
-starts them.
+``inputs``, ``channels``, ``size``, ``features`` and ``classes`` come from the data where they are not given. Weights
+start as PyTorch starts them, positions as 0.02 times a standard normal.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
+from mdtree.architectures import ResNet18, cnn, mlp
 from mdtree.errors import InputError
+from mdtree.recurrent import GRUClassifier
 from mdtree.specification import Kind, Plain, Specification, parse
 from mdtree.user_code import call_user_function, isolated_random_state
+from mdtree.vision_transformer import VisionTransformer
+
+__all__ = ["ARCHITECTURES", "Architecture", "ResNet18", "Shape", "build_model", "model_factory"]
 
 
 @dataclass(frozen=True)
@@ -112,95 +128,79 @@ def model_factory(
     return build
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions with BatchNorm, and the input added before the last ReLU (He et al. 2016, figure 5 left)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
-        y = functional.relu(self.bn1(self.conv1(x)))
-        return functional.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
-
-
-class ResNet18(nn.Module):
-    """ResNet-18 for small images: 3×3 stem, four stages of two blocks, global average, linear.
+@dataclass(frozen=True)
+class Architecture:
+    """A network known by name.
 
     Parameters
     ----------
-    width : int
-        Channels of the first stage; each next stage has twice as many. 64 is the usual network.
-    channels, classes : int
-        Channels of an input; outputs.
+    build : callable
+        Makes the network from its options.
+    defaults : mapping of str to value
+        Options with a default; None where the network finds its own.
+    from_data : tuple of str
+        Options that the data can give, ``classes`` among them.
+    read : callable
+        What one input of a shape, and the options given, fix of the options; raises `InputError` for an input that the
+        network cannot take.
+    smallest_side : int
+        Fewest rows and columns of an image.
     """
 
-    def __init__(self, width: int, channels: int, classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = nn.Sequential(BasicBlock(width, width, 1), BasicBlock(width, width, 1))
-        self.layer2 = nn.Sequential(BasicBlock(width, 2 * width, 2), BasicBlock(2 * width, 2 * width, 1))
-        self.layer3 = nn.Sequential(BasicBlock(2 * width, 4 * width, 2), BasicBlock(4 * width, 4 * width, 1))
-        self.layer4 = nn.Sequential(BasicBlock(4 * width, 8 * width, 2), BasicBlock(8 * width, 8 * width, 1))
-        self.linear = nn.Linear(8 * width, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, h, w) -> (n, classes)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.linear(x.mean(dim=(2, 3)))
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network known by name: how it is built, the defaults of its options, and which options the data can give."""
-
     build: Callable[..., nn.Module]
-    defaults: Mapping[str, Plain]
+    defaults: Mapping[str, Plain | None]
     from_data: tuple[str, ...]
+    read: Callable[[str, tuple[int, ...], Mapping[str, Any]], dict[str, Any]]
+    smallest_side: int = 1
 
 
-def _mlp(width: int, depth: int, inputs: int, classes: int, *, normalise: bool) -> nn.Module:
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for number in range(1, depth + 1):
-        layers[f"hidden{number}"] = nn.Linear(inputs if number == 1 else width, width)
-        if normalise:
-            layers[f"norm{number}"] = nn.LayerNorm(width)
-        layers[f"relu{number}"] = nn.ReLU()
-    layers["output"] = nn.Linear(width, classes)
-    return nn.Sequential(layers)
+def _flat(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"inputs": math.prod(shape)}
 
 
-def _cnn(width: int, channels: int, size: tuple[int, int], classes: int, *, normalise: bool) -> nn.Module:
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (inputs, outputs) in enumerate([(channels, width), (width, 2 * width)], start=1):
-        layers[f"conv{number}"] = nn.Conv2d(inputs, outputs, 3, padding=1)
-        if normalise:
-            layers[f"norm{number}"] = nn.GroupNorm(math.gcd(4, width), outputs)
-        layers[f"relu{number}"] = nn.ReLU()
-        layers[f"pool{number}"] = nn.MaxPool2d(2)
-    layers["flatten"] = nn.Flatten()
-    layers["output"] = nn.Linear(2 * width * (size[0] // 4) * (size[1] // 4), classes)
-    return nn.Sequential(layers)
+def _image(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    if len(shape) != 3:
+        raise InputError(
+            f"{name} takes images, the data has inputs of shape {shape}",
+            "(channels, rows, columns)",
+            "use an mlp, or data with shape=image",
+        )
+    return {"channels": shape[0], "size": shape[1:]}
+
+
+def _sequence(name: str, shape: tuple[int, ...], options: Mapping[str, Any]) -> dict[str, Any]:
+    tokens = options["vocabulary"] is not None
+    if tokens and len(shape) == 1:
+        return {}
+    if not tokens and len(shape) in (2, 3):
+        return {"features": shape[-1] if len(shape) == 2 else shape[0] * shape[2]}
+    raise InputError(
+        f"{name} with{'' if tokens else 'out'} a vocabulary reads "
+        f"{'tokens' if tokens else 'sequences or images'}, the data has inputs of shape {shape}",
+        "(length,) of int64 tokens" if tokens else "(length, features) or (channels, rows, columns)",
+        "leave vocabulary out" if tokens else "give vocabulary=N for tokens, or use an mlp",
+    )
+
+
+def _gru(
+    width: int, depth: int, classes: int, *, vocabulary: int | None = None, features: int | None = None
+) -> nn.Module:
+    return GRUClassifier(width, depth, classes, width if features is None else features, vocabulary)
 
 
 _MLP_DATA = ("inputs", "classes")
-_CNN_DATA = ("channels", "size", "classes")
+_IMAGE_DATA = ("channels", "size", "classes")
+_VIT_DEFAULTS = {"width": 64, "depth": 4, "heads": None, "patch": None}
+_GRU_DEFAULTS = {"width": 64, "depth": 1, "vocabulary": None}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mlp": Architecture(partial(_mlp, normalise=False), {"width": 64, "depth": 2}, _MLP_DATA),
-    "layernorm_mlp": Architecture(partial(_mlp, normalise=True), {"width": 64, "depth": 2}, _MLP_DATA),
-    "cnn": Architecture(partial(_cnn, normalise=False), {"width": 16}, _CNN_DATA),
-    "groupnorm_cnn": Architecture(partial(_cnn, normalise=True), {"width": 16}, _CNN_DATA),
-    "resnet18": Architecture(ResNet18, {"width": 64}, ("channels", "classes")),
+    "mlp": Architecture(partial(mlp, normalise=False), {"width": 64, "depth": 2}, _MLP_DATA, _flat),
+    "layernorm_mlp": Architecture(partial(mlp, normalise=True), {"width": 64, "depth": 2}, _MLP_DATA, _flat),
+    "cnn": Architecture(partial(cnn, normalise=False), {"width": 16}, _IMAGE_DATA, _image, 4),
+    "groupnorm_cnn": Architecture(partial(cnn, normalise=True), {"width": 16}, _IMAGE_DATA, _image, 4),
+    "resnet18": Architecture(ResNet18, {"width": 64}, ("channels", "classes"), _image),
+    "vit": Architecture(VisionTransformer, _VIT_DEFAULTS, _IMAGE_DATA, _image),
+    "gru": Architecture(_gru, _GRU_DEFAULTS, ("features", "classes"), _sequence),
 }
 """The networks known by name, with the defaults of their options."""
 
@@ -210,33 +210,22 @@ def _build_named(spec: Specification, shape: Shape) -> nn.Module:
     if spec.target:
         raise InputError(f"{spec.name} has no {spec.target!r}", f"{spec.name}?width=N")
     kinds: dict[str, Kind] = dict.fromkeys((*architecture.defaults, *architecture.from_data), int)
-    options: dict[str, Any] = spec.read(kinds, architecture.defaults)
+    given = {key: value for key, value in architecture.defaults.items() if value is not None}
+    options: dict[str, Any] = spec.read(kinds, given)
     for key, value in options.items():
         if value is not None and value < 1:
             raise InputError(f"{key}={value} of {spec.name}", "at least 1")
-    fixed = _fixed_by_data(spec, shape, architecture)
-    for key in architecture.from_data:
-        options[key] = _settled(spec, key, options[key], fixed)
-    if "size" in options and min(options["size"]) < 4:
-        raise InputError(f"images of {options['size'][0]}×{options['size'][1]} pixels for {spec.name}", "4×4 or more")
-    return architecture.build(**options)
-
-
-def _fixed_by_data(spec: Specification, shape: Shape, architecture: Architecture) -> dict[str, Any]:
-    """What the data says of the options: number of inputs, or channels and size of an image, and classes."""
     fixed: dict[str, Any] = {} if shape.num_classes is None else {"classes": shape.num_classes}
     if shape.input_shape is not None:
-        if "channels" not in architecture.from_data:
-            fixed["inputs"] = math.prod(shape.input_shape)
-        elif len(shape.input_shape) != 3:
-            raise InputError(
-                f"{spec.name} takes images, the data has inputs of shape {shape.input_shape}",
-                "(channels, rows, columns)",
-                "use an mlp, or data with shape=image",
-            )
-        else:
-            fixed["channels"], fixed["size"] = shape.input_shape[0], shape.input_shape[1:]
-    return fixed
+        fixed |= architecture.read(spec.name, shape.input_shape, options)
+    for key in architecture.from_data:
+        if key != "features" or options["vocabulary"] is None:  # the data does not say how wide to embed its tokens
+            options[key] = _settled(spec, key, options[key], fixed)
+    side = architecture.smallest_side
+    if side > 1 and min(options["size"]) < side:
+        shown = "×".join(map(str, options["size"]))
+        raise InputError(f"images of {shown} pixels for {spec.name}", f"{side}×{side} or more")
+    return architecture.build(**options)
 
 
 def _settled(spec: Specification, key: str, given: int | None, fixed: Mapping[str, Any]) -> Any:

@@ -35,6 +35,8 @@ _NUISANCES = (
     "optimizer",
     "schedule",
     "protocol",
+    "budget",
+    "augmentation",
 )
 
 
@@ -77,8 +79,15 @@ class Grid:
 
 
 def grids(frame: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Grid]]:
-    """The blocks of a table within which single changes are compared: rows and their grid, in the table's order."""
-    for _, rows in frame.groupby(list(_NUISANCES), dropna=False, sort=False):
+    """The blocks of a table within which single changes are compared: rows and their grid, in the table's order.
+
+    Temperature is changed by its own axis alone: by the learning rate at one batch size, or the other way round.
+    """
+    nuisances = [frame[name] for name in _NUISANCES if name in frame.columns]
+    if {"batch_size", "learning_rate"} <= set(frame.columns):
+        by_batch = frame["temperature_axis"] == "batch_size"
+        nuisances.append(frame["learning_rate"].where(by_batch, frame["batch_size"]).rename("held"))
+    for _, rows in frame.groupby(nuisances, dropna=False, sort=False):
         axes = [np.sort(rows[name].unique()) for name in _AXES]
         seeds = np.sort(rows["seed"].unique())
         error = np.full([*map(len, axes), len(seeds)], np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pandas as pd
 from mdtree.checkpoint import save_checkpoint
 from mdtree.data import load_data
 from mdtree.errors import InputError
-from mdtree.grid import network_seed, rebuild, train_block
+from mdtree.grid import plan_units
 from mdtree.grid_spec import ZooSpec
+from mdtree.grid_unit import network_seed, rebuild, train_unit
 from mdtree.zoo import FAILURES, RFI_COLUMNS, UNLABELLED
 
 FURTHER = 3
@@ -80,22 +81,22 @@ def write_samples(
     """
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    blocks = {block.name: block for block in spec.blocks()}
+    units = {cell.name: (unit, cell) for unit in plan_units(spec) for cell in unit.cells}
     written = []
     for number, (_, row) in enumerate(drawn.iterrows()):
-        name, _, rate_text = str(row["cell"]).rpartition("-r")
-        block, rate = blocks[name], float(rate_text)
-        trained = train_block(spec, block)
+        unit, cell = units[str(row["cell"])]
+        block, settings = unit.block, spec.recipe(cell)
+        trained = train_unit(unit)
         data = load_data(block.data_spec)
         for seed, ending in ((0, ".pt"), (int(row["sibling_seed"]), ".sibling.pt")):
             recipe: dict[str, float | str] = {
-                "optimizer": "sgd",
-                "learning_rate": rate,
-                "momentum": spec.momentum,
-                "weight_decay": spec.weight_decay,
-                "batch_size": spec.batch_size,
-                "steps": spec.steps,
-                "schedule": spec.schedule,
+                "optimizer": settings.optimizer,
+                "learning_rate": settings.learning_rate,
+                "momentum": settings.momentum,
+                "weight_decay": settings.weight_decay,
+                "batch_size": settings.batch_size,
+                "steps": settings.steps,
+                "schedule": settings.schedule,
                 "width": block.width,
                 "train_size": block.train_size,
                 "label_noise": block.label_noise,
@@ -103,7 +104,7 @@ def write_samples(
             }
             save_checkpoint(
                 target / f"{row['file']}{ending}",
-                rebuild(block, data, trained[rate, seed]),
+                rebuild(block, data, trained[cell.name, seed]),
                 model_spec=block.model_spec,
                 data_spec=block.data_spec,
                 recipe=recipe,
@@ -126,8 +127,10 @@ def _readme(spec: ZooSpec, drawn: pd.DataFrame) -> str:
         "change gains, from the other seeds of the grid; `-` where the grid ends in that direction).",
         "`NAME.sibling.pt` is the same training from another seed.",
         "",
-        f"All: `{spec.model_name}` on `{spec.data_name}`, {spec.steps} steps of SGD, batch size {spec.batch_size},",
-        f"momentum {spec.momentum:g}, weight decay {spec.weight_decay:g}, schedule `{spec.schedule}`.",
+        f"All: `{_listed(spec.architectures)}` on `{spec.data_name}`, {_listed(spec.budgets)} of "
+        f"{_listed(spec.optimizers).upper()}, batch size {_listed(spec.batch_sizes)},",
+        f"momentum {spec.momentum:g}, weight decay {_listed(spec.weight_decays)}, "
+        f"schedule `{_listed(spec.schedules)}`.",
         "",
         "| checkpoint | width | training images | label noise | learning rate | temperature up | temperature down "
         "| larger model | more data |",
@@ -140,3 +143,7 @@ def _readme(spec: ZooSpec, drawn: pd.DataFrame) -> str:
             f"| {row['label_noise']:.0%} | {row['learning_rate']:g} | {' | '.join(rooms)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))

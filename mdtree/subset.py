@@ -25,18 +25,19 @@ from mdtree.specification import Kind, Plain, Specification
 
 Array = NDArray[Any]
 
-CHOICE_KINDS: Mapping[str, Kind] = {"train": int, "label_noise": float, "seed": int, "test": TEST_PARTS}
-CHOICE_DEFAULTS: Mapping[str, Plain] = {"label_noise": 0.0, "seed": 0, "test": TEST_METRIC_HALF}
+CHOICE_KINDS: Mapping[str, Kind] = {"train": int, "label_noise": float, "seed": int, "test": TEST_PARTS, "only": str}
+CHOICE_DEFAULTS: Mapping[str, Plain] = {"label_noise": 0.0, "seed": 0, "test": TEST_METRIC_HALF, "only": ""}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which part of a data set is taken; `train` None takes the whole pool."""
+    """Which part of a data set is taken; `train` None takes the whole pool, an empty `only` every class."""
 
     train: int | None
     label_noise: float
     seed: int
     test: str
+    only: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,10 @@ class Stored:
 
 
 def choice_of(name: str, options: Mapping[str, Any]) -> Choice:
-    """The options `train`, `label_noise`, `seed` and `test` of a specification, their ranges checked."""
-    choice = Choice(options["train"], options["label_noise"], options["seed"], options["test"])
+    """The options `train`, `label_noise`, `seed`, `test` and `only` of a specification, their ranges checked."""
+    choice = Choice(
+        options["train"], options["label_noise"], options["seed"], options["test"], _classes_of(name, options["only"])
+    )
     if choice.train is not None and choice.train < 1:
         raise InputError(f"train={choice.train} of {name}", "at least 1")
     if choice.seed < 0:
@@ -65,6 +68,25 @@ def choice_of(name: str, options: Mapping[str, Any]) -> Choice:
     if not 0 <= choice.label_noise <= 1:
         raise InputError(f"label_noise={choice.label_noise:g} of {name}", "a share between 0 and 1")
     return choice
+
+
+def _classes_of(name: str, text: str) -> tuple[int, ...]:
+    """``0,3,4`` as numbers; nothing for an empty text."""
+    parts = text.split(",") if text else []
+    classes = tuple(int(part) for part in parts if part.isascii() and part.isdigit())
+    if len(classes) < len(parts) or len(set(classes)) < len(parts) or len(parts) == 1:
+        raise InputError(f"only={text} of {name}", "two or more different classes, for instance only=0,3,4")
+    return classes
+
+
+def _renumbered(labels: NDArray[np.int64], only: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the samples of the classes `only` stand, in their old order, and their labels counted in its order."""
+    if not only:
+        return np.arange(len(labels)), labels
+    new = np.full(max(*only, int(labels.max())) + 1, -1, dtype=np.int64)
+    new[list(only)] = np.arange(len(only))
+    places = np.flatnonzero(new[labels] >= 0)
+    return places, new[labels[places]]
 
 
 def balanced_order(labels: Array, seed: int) -> NDArray[np.int64]:
@@ -135,18 +157,27 @@ def choose(stored: Stored, choice: Choice, specification: Specification) -> Data
             f"x_train of {name} has shape {np.shape(stored.x_pool)} and y_train {len(y_pool)} labels",
             "as many labels as samples",
         )
-    if choice.train is not None and choice.train > len(y_pool):
-        raise InputError(f"train={choice.train} of {name}", f"at most {len(y_pool)}, all there are")
-    taken = balanced_order(y_pool.numpy(), choice.seed)[: choice.train]
-    labels = noisy_labels(y_pool.numpy(), choice.label_noise, classes, choice.seed)[taken]
+    missing = set(choice.only) - set(y_pool.tolist())
+    if missing:
+        raise InputError(
+            f"only={','.join(map(str, choice.only))} of {name}, which has no class {min(missing)}",
+            f"classes from 0 to {classes - 1} that it holds",
+        )
+    pool, true = _renumbered(y_pool.numpy(), choice.only)
+    classes = len(choice.only) or classes
+    if choice.train is not None and choice.train > len(pool):
+        raise InputError(f"train={choice.train} of {name}", f"at most {len(pool)}, all there are")
+    taken = balanced_order(true, choice.seed)[: choice.train]
+    labels = noisy_labels(true, choice.label_noise, classes, choice.seed)[taken]
     x_test = y_test = None
     if stored.x_test is not None and stored.y_test is not None:
-        part = part_of_test_set(choice.test, len(stored.y_test))
         if len(stored.x_test) != len(stored.y_test):
             raise InputError(
                 f"x_test of {name} has {len(stored.x_test)} samples and y_test {len(stored.y_test)}",
                 "as many labels as samples",
             )
-        x_test, y_test = stored.decode(stored.x_test[part]), stored.y_test[part]
-    samples = Samples(stored.decode(stored.x_pool[taken]), labels, x_test, y_test, classes)
-    return make_data_set(samples, name, str(specification), len(y_pool), choice.test)
+        places, y_test = _renumbered(every_label[1].numpy(), choice.only)
+        part = part_of_test_set(choice.test, len(places))
+        x_test, y_test = stored.decode(stored.x_test[places[part]]), y_test[part]
+    samples = Samples(stored.decode(stored.x_pool[pool[taken]]), labels, x_test, y_test, classes)
+    return make_data_set(samples, name, str(specification), len(pool), choice.test)

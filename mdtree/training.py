@@ -3,13 +3,18 @@
 Two roads to the same recipe. `train_loop` runs one network with `torch.optim`. `train_stack` runs many networks of
 one architecture and one data size together: their parameters are stacked (`torch.func.stack_module_state`), the
 forward is vectorised over them (`torch.vmap`) and one `torch.autograd.grad` of the summed loss serves them all; for
-networks too small to fill a core this is several times faster. The two do not agree in the last bits, so which one is
-used is part of the zoo's specification.
+networks too small to fill a core this is many times faster (`trains_in_stack` says for which). The two do not agree
+in the last bits, so which one is used is part of the zoo's specification.
+
+On the CPU everything is float32 and equal seeds give equal bytes. On a CUDA device the forward runs in bfloat16 where
+`torch.autocast` allows it; parameters, gradients of parameters, loss and optimizer state stay float32, and equal bytes
+are not promised.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,14 +22,41 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mdtree.augmentation import AUGMENTATIONS, augment, check_augmentation, draw
 from mdtree.errors import InputError
+from mdtree.stacking import (
+    BETA1,
+    BETA2,
+    EPSILON,
+    StackedOptimizer,
+    cross_entropy,
+    forward_precision,
+    stacked_gradients,
+    trains_in_stack,
+)
 
-SCHEDULES = ("constant", "constant_then_linear")
+__all__ = [
+    "AUGMENTATIONS",
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Recipe",
+    "StackMember",
+    "Trained",
+    "batch_order",
+    "train_loop",
+    "train_stack",
+    "trains_in_stack",
+]
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "constant_then_linear", "cosine")
+
+_CHECK_EVERY = 100  # updates between two looks for NaN: a look reads every parameter once
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: stochastic gradient descent with momentum on the cross-entropy.
+    """How a network is trained on the cross-entropy.
 
     Attributes
     ----------
@@ -32,11 +64,23 @@ class Recipe:
     batch_size : int
     steps : int
         Parameter updates. A fixed number of steps makes "more data" mean more data, not longer training.
-    momentum, weight_decay : float
-        As in `torch.optim.SGD` (weight decay is added to the gradient).
+    momentum : float
+        Of `sgd`; `adam` and `adamw` use betas 0.9 and 0.999 and epsilon 1e-8.
+    weight_decay : float
+        As in `torch.optim`: added to the gradient by `sgd` and `adam`, decoupled from it in `adamw`.
     schedule : str
-        `constant`, or `constant_then_linear`: constant for the first half, then linear to 1 % of the rate at 90 % of
-        the steps, 1 % to the end.
+        `constant`; `constant_then_linear`: constant for the first half, then linear to 1 % of the rate at 90 % of the
+        steps, 1 % to the end; `cosine`: (1 + cos(π k / steps)) / 2 of the rate at update k.
+    optimizer : str
+        `sgd`, `adam` or `adamw`.
+    augmentation : str
+        `none`, `flip` (left to right, probability ½), `crop` (images shifted by up to an eighth of their size, zeros
+        coming in) or `flip_crop`. Images only.
+
+    Raises
+    ------
+    InputError
+        A number is not positive (momentum and weight decay: negative), or a name is not known.
     """
 
     learning_rate: float
@@ -45,17 +89,26 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "constant_then_linear"
+    optimizer: str = "sgd"
+    augmentation: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "batch_size", "steps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} = {getattr(self, name)!r}", "a positive number")
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule {self.schedule!r}", f"one of {', '.join(SCHEDULES)}")
+        for name in ("momentum", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} = {getattr(self, name)!r}", "a number, not negative")
+        choices = {"schedule": SCHEDULES, "optimizer": OPTIMIZERS, "augmentation": AUGMENTATIONS}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} {getattr(self, name)!r}", f"one of {', '.join(known)}")
 
     def rate_factor(self, step: int) -> float:
         """The share of the learning rate used at update `step` (from 0)."""
         done = step / self.steps
+        if self.schedule == "cosine":
+            return (1 + math.cos(math.pi * done)) / 2
         if self.schedule == "constant" or done < 0.5:
             return 1.0
         return max(0.01, 1.0 - 0.99 * (done - 0.5) / 0.4)
@@ -68,7 +121,8 @@ class Trained:
     Attributes
     ----------
     state : dict of str to torch.Tensor
-        The state dict, on the CPU.
+        The state dict, on the CPU. Training stops once a parameter is NaN, for it stays NaN: the state of a diverged
+        network is that of whenever this was noticed.
     diverged : bool
         Some parameter is NaN or infinite.
     """
@@ -92,7 +146,9 @@ def batch_order(samples: int, batch_size: int, steps: int, seed: int) -> np.ndar
     return order.reshape(-1, size)[:steps]
 
 
-def train_loop(model: nn.Module, inputs: Tensor, targets: Tensor, recipe: Recipe, seed: int) -> Trained:
+def train_loop(
+    model: nn.Module, inputs: Tensor, targets: Tensor, recipe: Recipe, seed: int, *, device: str | torch.device = "cpu"
+) -> Trained:
     """Train a copy of one network.
 
     Parameters
@@ -103,24 +159,45 @@ def train_loop(model: nn.Module, inputs: Tensor, targets: Tensor, recipe: Recipe
     targets : torch.Tensor of int64, shape (n,)
     recipe : Recipe
     seed : int
-        Of the order of the batches.
+        Of the order of the batches and of the augmentation.
+    device : str or torch.device, optional
+        Where it is trained; on `cuda` the forward runs in bfloat16.
+
+    Raises
+    ------
+    InputError
+        The recipe augments images and the inputs are none.
     """
-    model = copy.deepcopy(model).train()
-    optimizer = torch.optim.SGD(
-        model.parameters(), recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-    )
+    place = torch.device(device)
+    model = copy.deepcopy(model).to(place).train()
+    optimizer = _optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate_factor)
-    for batch in torch.from_numpy(batch_order(len(inputs), recipe.batch_size, recipe.steps, seed)):
+    batches = _Batches(inputs.to(place), [seed], recipe)
+    targets = targets.to(place)
+    for step in range(recipe.steps):
+        x, batch = batches.at(step)
         optimizer.zero_grad(set_to_none=True)
-        nn.functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
+        with forward_precision(place):
+            out = model(x[0])
+        cross_entropy(out, targets[batch[0]]).backward()
         optimizer.step()
         schedule.step()
+        if (step + 1) % _CHECK_EVERY == 0 and any(bool(p.isnan().any()) for p in model.parameters()):
+            break
     return _trained({name: value.detach() for name, value in model.state_dict().items()})
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), rate, momentum=recipe.momentum, weight_decay=decay)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(model.parameters(), rate, betas=(BETA1, BETA2), eps=EPSILON, weight_decay=decay)
 
 
 @dataclass(frozen=True)
 class StackMember:
-    """One network of a stack: how it starts (`seed` of initialisation and batch order), its rate, its targets."""
+    """One network of a stack: how it starts (`seed` of initialisation and batches), its rate, its targets."""
 
     seed: int
     learning_rate: float
@@ -128,7 +205,12 @@ class StackMember:
 
 
 def train_stack(
-    make_model: Callable[[int], nn.Module], members: Sequence[StackMember], inputs: Tensor, recipe: Recipe
+    make_model: Callable[[int], nn.Module],
+    members: Sequence[StackMember],
+    inputs: Tensor,
+    recipe: Recipe,
+    *,
+    device: str | torch.device = "cpu",
 ) -> list[Trained]:
     """Train many networks of one architecture on the same inputs at once.
 
@@ -141,6 +223,8 @@ def train_stack(
     inputs : torch.Tensor, shape (n, ...)
     recipe : Recipe
         Its `learning_rate` is replaced by each member's own.
+    device : str or torch.device, optional
+        As for `train_loop`.
 
     Returns
     -------
@@ -150,49 +234,58 @@ def train_stack(
     Raises
     ------
     InputError
-        The architecture keeps running statistics, which a stack cannot hold.
+        The architecture keeps running statistics, which a stack cannot hold, or the recipe augments images and the
+        inputs are none.
     """
+    place = torch.device(device)
     template = make_model(members[0].seed)
     if any(True for _ in template.buffers()):
         raise InputError("a network with buffers (BatchNorm?) in a stack", "parameters only", "set `stacked = false`")
-    starts = {seed: dict(make_model(seed).named_parameters()) for seed in sorted({m.seed for m in members})}
-    names = list(starts[members[0].seed])
-    parameters = [torch.stack([starts[m.seed][name].detach() for m in members]).requires_grad_() for name in names]
-    template = template.to("meta").train()
-
-    def logits(values: tuple[Tensor, ...], batch: Tensor) -> Tensor:
-        return torch.func.functional_call(template, dict(zip(names, values, strict=True)), (batch,))
-
-    forward = torch.vmap(logits)
-    order, row = _orders(members, len(inputs), recipe)
-    targets = torch.stack([m.targets for m in members])
-    member = torch.arange(len(members)).unsqueeze(1)
-    rates = torch.tensor([m.learning_rate for m in members], dtype=torch.float32)
-    rates_like = [rates.view(-1, *[1] * (p.dim() - 1)) for p in parameters]
-    velocities = [torch.zeros_like(p) for p in parameters]
-    for step in range(recipe.steps):
-        batch = order[:, step][row]
-        out = forward(tuple(parameters), inputs[batch])
-        # the mean over each member's own batch, summed over members: the gradients do not mix
-        loss = nn.functional.cross_entropy(out.flatten(0, 1), targets[member, batch].flatten(), reduction="sum")
-        gradients = torch.autograd.grad(loss / batch.shape[1], parameters)
-        factor = recipe.rate_factor(step)
-        with torch.no_grad():
-            for p, velocity, gradient, rate in zip(parameters, velocities, gradients, rates_like, strict=True):
-                velocity.mul_(recipe.momentum).add_(gradient.add(p, alpha=recipe.weight_decay))
-                p.sub_(velocity * (rate * factor))
-    return [
-        _trained({name: p.detach()[i].clone() for name, p in zip(names, parameters, strict=True)})
-        for i in range(len(members))
-    ]
-
-
-def _orders(members: Sequence[StackMember], samples: int, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Batch orders of the distinct seeds (seeds, steps, batch) and each member's row in them."""
     seeds = sorted({m.seed for m in members})
-    order = np.stack([batch_order(samples, recipe.batch_size, recipe.steps, seed) for seed in seeds])
-    return torch.from_numpy(order), torch.tensor([seeds.index(m.seed) for m in members])
+    starts = {seed: dict(make_model(seed).named_parameters()) for seed in seeds}
+    names = list(starts[members[0].seed])
+    parameters = [torch.stack([starts[m.seed][name].detach() for m in members]).to(place) for name in names]
+    batches = _Batches(inputs.to(place), seeds, recipe)
+    row = torch.tensor([seeds.index(m.seed) for m in members], device=place)
+    targets = torch.stack([m.targets for m in members]).to(place)
+    rates = torch.tensor([m.learning_rate for m in members], dtype=parameters[0].dtype, device=place)
+    optimizer = StackedOptimizer(recipe.optimizer, parameters, rates, recipe.momentum, recipe.weight_decay)
+    x, batch = batches.at(0)
+    gradients = stacked_gradients(template, names, parameters, x[row], targets.gather(1, batch[row]))
+    with torch.no_grad():
+        for step in range(recipe.steps):
+            x, batch = batches.at(step)
+            wanted = targets.gather(1, batch[row])
+            optimizer.step(gradients(parameters, x[row], wanted), recipe.rate_factor(step))
+    stacked = [p.cpu() for p in parameters]
+    return [_trained({name: p[i].clone() for name, p in zip(names, stacked, strict=True)}) for i in range(len(members))]
+
+
+class _Batches:
+    """The (augmented) inputs of every update, for several seeds at once."""
+
+    def __init__(self, inputs: Tensor, seeds: Sequence[int], recipe: Recipe) -> None:
+        check_augmentation(recipe.augmentation, inputs)
+        self._inputs = inputs
+        orders = [batch_order(len(inputs), recipe.batch_size, recipe.steps, seed) for seed in seeds]
+        self._order = torch.from_numpy(np.stack(orders, axis=1)).to(inputs.device)
+        self._flipped: Tensor | None = None
+        if recipe.augmentation != "none":
+            steps, _, size = self._order.shape
+            image = (inputs.shape[2], inputs.shape[3])
+            draws = [draw(recipe.augmentation, seed, steps, size, image) for seed in seeds]
+            self._flipped = torch.stack([d.flipped for d in draws], dim=1).flatten(1).to(inputs.device)
+            self._shifts = torch.stack([d.shifts for d in draws], dim=1).flatten(1, 2).to(inputs.device)
+
+    def at(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs (seeds, batch, ...) and sample indices (seeds, batch) of one update."""
+        batch = self._order[step]
+        if self._flipped is None:
+            return self._inputs[batch], batch
+        images = augment(self._inputs[batch.flatten()], self._flipped[step], self._shifts[step])
+        return images.unflatten(0, batch.shape), batch
 
 
 def _trained(state: dict[str, Tensor]) -> Trained:
-    return Trained(state, any(not bool(torch.isfinite(value).all()) for value in state.values()))
+    on_cpu = {name: value.cpu() for name, value in state.items()}
+    return Trained(on_cpu, any(not bool(torch.isfinite(value).all()) for value in on_cpu.values()))

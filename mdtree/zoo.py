@@ -47,6 +47,10 @@ SETTINGS = (
     "epochs",
     "protocol",
 )
+TRAINING = ("steps", "budget", "augmentation", "trained")
+"""How the networks were trained, as far as a table tells it: parameter updates, what was held fixed ("1500 steps", "20
+epochs"), the augmentation, and whether in a `stack` or a `loop`. A table without these columns reads as one that left
+them empty."""
 TEST_METRICS = ("test_error_percent", "test_loss")
 ALONE_METRICS = (
     "train_error_percent",
@@ -85,7 +89,7 @@ LABEL_COLUMNS = tuple(f"label_{q}" for q in QUESTIONS)
 UNLABELLED = ("ambiguous", "censored")
 """Labels that are no cause: too close to call, or decided beyond the edge of the grid."""
 
-MEASURED_COLUMNS = (*IDENTITY, *SETTINGS, "split", "diverged", *METRICS, GAIN_COLUMN)
+MEASURED_COLUMNS = (*IDENTITY, *SETTINGS, *TRAINING, "split", "diverged", *METRICS, GAIN_COLUMN)
 COLUMNS = (*MEASURED_COLUMNS, *RFI_COLUMNS, *RFI_ERROR_COLUMNS, *LABEL_COLUMNS)
 
 TEXT_COLUMNS = (
@@ -97,6 +101,7 @@ TEXT_COLUMNS = (
     "optimizer",
     "schedule",
     "protocol",
+    *TRAINING[1:],
     "split",
     *LABEL_COLUMNS,
 )
@@ -158,6 +163,7 @@ def read_zoo(path: str | os.PathLike[str], *, labelled: bool = True) -> pd.DataF
         )
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise InputError(f"{file} is not a CSV table ({str(error).splitlines()[0]})", "a zoo table") from error
+    frame = _with_training_columns(frame)
     need = COLUMNS if labelled else MEASURED_COLUMNS
     missing = [name for name in need if name not in frame.columns]
     if missing:
@@ -171,6 +177,11 @@ def read_zoo(path: str | os.PathLike[str], *, labelled: bool = True) -> pd.DataF
             frame[name] = _numbers(frame[name], name, file)
     _refuse_blanks(frame, file)
     return frame
+
+
+def _with_training_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    missing = {name: np.nan if name == "steps" else None for name in TRAINING if name not in frame.columns}
+    return frame.assign(**missing) if missing else frame
 
 
 def _numbers(column: pd.Series, name: str, file: Path) -> pd.Series:
@@ -207,8 +218,10 @@ def _refuse_blanks(frame: pd.DataFrame, file: Path) -> None:
 
 def format_rows(frame: pd.DataFrame, columns: Sequence[str], *, header: bool) -> str:
     """Rows as CSV text: numbers with six significant digits, missing values empty, `\\n` line ends."""
-    return frame.loc[:, list(columns)].to_csv(
-        index=False, header=header, float_format=lambda x: f"{x:.6g}", na_rep="", lineterminator="\n"
+    return (
+        _with_training_columns(frame)
+        .loc[:, list(columns)]
+        .to_csv(index=False, header=header, float_format=lambda x: f"{x:.6g}", na_rep="", lineterminator="\n")
     )
 
 

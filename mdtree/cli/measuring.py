@@ -30,9 +30,9 @@ _EXECUTION = {
 _INPUTS = [
     click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CHECKPOINT..."),
     click.option("--model", metavar="SPEC", help="The network, where the checkpoint does not say: mlp?width=16, "
-                 "resnet18?width=64, package.module:factory?width=16."),
+                 "vit?width=32, package.module:factory?width=16."),
     click.option("--data", metavar="SPEC", help="Its data, where the checkpoint does not say: npz:FILE.npz, "
-                 "digits?train=160, cifar10:DIR, idx:DIR, package.module:function."),
+                 "digits?train=160, parquet:FILE?image=image&label=label, package.module:function."),
     click.option("--sibling", "siblings", multiple=True, type=click.Path(path_type=Path),
                  help="The same training from another seed (repeatable): enables connectivity and similarity."),
     click.option("--trust", is_flag=True, help="Call the functions that the checkpoint itself names to build its "

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from mdtree.data import TEST_GAIN_HALF, TEST_METRIC_HALF, cut_test_set, load_data
-from mdtree.data_files import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
 from mdtree.errors import InputError
+from mdtree.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
 from mdtree.subset import balanced_order, noisy_labels
 
 
@@ -161,7 +161,10 @@ def test_equal_words_give_equal_bytes_and_leave_the_random_state_alone() -> None
         ("digits?seed=-1", "seed=-1 of digits; expected 0 or more"),
         ("digits?label_noise=1.5", "label_noise=1.5 of digits; expected a share between 0 and 1"),
         ("digits?test=third", "test=third of digits; expected one of first_half, second_half, all"),
-        ("digits?size=8", "unknown option 'size' of digits; expected one of train, label_noise, seed, test, shape"),
+        (
+            "digits?size=8",
+            "unknown option 'size' of digits; expected one of train, label_noise, seed, test, only",
+        ),
         ("npz", "npz names no file; expected npz:FILE"),
         ("npz:none.npz", "none.npz does not exist; expected a file; check the path"),
         ("idx:nowhere", "nowhere is not a folder; expected idx:DIR"),
@@ -408,6 +411,20 @@ def test_one_idx_split_is_cut_by_a_fixed_rule(tmp_path: Path) -> None:
     assert data.y_test.tolist() == LABELS[order[6:]].tolist()
 
 
+def test_idx_images_can_be_averaged_to_a_smaller_size(tmp_path: Path) -> None:
+    images = np.arange(3 * 4 * 6, dtype=np.uint8).reshape(3, 4, 6)
+    write_idx(tmp_path / "train-images-idx3-ubyte", images)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", LABELS[:3])
+    whole, small = load_data(f"idx:{tmp_path}?test=all"), load_data(f"idx:{tmp_path}?test=all&size=2")
+    assert small.x_train.shape[1:] == (1, 2, 3)
+    by_hand = whole.x_train[0, 0, 2:4, 4:6].mean()
+    assert float(small.x_train[0, 0, 1, 2]) == pytest.approx(float(by_hand), rel=1e-6)
+    assert load_data(f"idx:{tmp_path}?test=all&size=4").x_train.equal(whole.x_train)
+    assert "size=3 of idx, but images of 4×6 pixels; expected a size that divides theirs" in refusal(
+        f"idx:{tmp_path}?size=3"
+    )
+
+
 def test_idx_refusals(tmp_path: Path) -> None:
     assert "holds no IDX files; expected train-images-idx3-ubyte" in refusal(f"idx:{tmp_path}")
     images, labels = tmp_path / "train-images-idx3-ubyte", tmp_path / "train-labels-idx1-ubyte"
@@ -484,12 +501,41 @@ def test_cifar10_pixels_are_averaged_and_normalised(tmp_path: Path) -> None:
 def test_cifar10_refusals(tmp_path: Path) -> None:
     small = png(np.zeros((16, 16, 3), np.uint8))
     write_cifar10(tmp_path, [small, small], [0, 1])
-    assert refusal(f"cifar10:{tmp_path}") == "a CIFAR-10 image is 16×16 pixels; expected 32×32"
+    message = (
+        "the image in row 0 of test.parquet is colour, 16×16 pixels; expected colour, 32×32 pixels, as in CIFAR-10"
+    )
+    assert refusal(f"cifar10:{tmp_path}") == message
     write_cifar10(tmp_path, [b"no image", b""], [0, 1])
-    assert refusal(f"cifar10:{tmp_path}").startswith("a CIFAR-10 image cannot be decoded; expected PNG or JPEG bytes")
+    assert refusal(f"cifar10:{tmp_path}").startswith("row 0 of test.parquet holds no image; expected PNG or JPEG bytes")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 no")
-    assert "cannot be read as parquet with the columns image and label; copy it again" in refusal(f"cifar10:{tmp_path}")
+    assert "train.parquet cannot be read as parquet; expected a whole parquet" in refusal(f"cifar10:{tmp_path}")
     assert refusal(f"cifar10:{tmp_path}?size=4") == "size=4 of cifar10; expected one of 32, 16, 8"
+
+
+def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sets").mkdir()
+    save(tmp_path / "sets" / "mine.npz", x_train=X, y_train=Y)
+    monkeypatch.setenv("MY_DATA", str(tmp_path))
+    monkeypatch.setenv("PART", "sets")
+    monkeypatch.delenv("NOT_SET", raising=False)
+    data = load_data("npz:$MY_DATA/${PART}/mine.npz?train=6")
+    assert (len(data.x_train), data.specification) == (6, "npz:$MY_DATA/${PART}/mine.npz?train=6")
+    assert len(load_data("npz:${PART}/mine.npz", tmp_path).x_train) == 12
+    message = "the environment variable NOT_SET of the path $NOT_SET/mine is not set; export NOT_SET=FOLDER"
+    for name in ("npz", "idx", "cifar10", "parquet"):
+        assert refusal(f"{name}:$NOT_SET/mine") == message
+
+
+def test_what_is_written_into_a_data_set_does_not_reach_the_next(tmp_path: Path) -> None:
+    save(tmp_path / "mine.npz", x_train=X, y_train=Y, x_test=X, y_test=Y)
+    for spec in ("digits?train=20", "npz:mine.npz"):
+        first, second = load_data(spec, tmp_path), load_data(spec, tmp_path)
+        expected = second.x_train.clone(), second.x_test.clone(), second.y_train.clone()
+        for tensor in (first.x_train, first.x_test, first.y_train):
+            tensor.zero_()
+        again = load_data(spec, tmp_path)
+        for data in (second, again):
+            assert all(map(torch.equal, (data.x_train, data.x_test, data.y_train), expected))
 
 
 def test_real_cifar10(mdtree_data: Path) -> None:

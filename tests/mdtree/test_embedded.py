@@ -11,9 +11,9 @@ from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import diagnoser_to_dict
 from mdtree.evaluation import evaluate
 from mdtree.fitting import fit_diagnoser
-from mdtree.grid_spec import read_spec
 from mdtree.nodes import depth, leaf_weights, leaves, walk
 from mdtree.room import label_zoo
+from mdtree.spec_file import read_spec
 from mdtree.zoo import EVIDENCE, FAILURES, METRICS, QUESTIONS, read_zoo
 
 ZOO = Path(__file__).parents[2] / "zoo_samples"
@@ -83,7 +83,7 @@ def test_table_specification_and_protocol_belong_together(table, embedded):
     spec = read_spec(ZOO / "digits_mlp.toml")
     assert set(table["protocol"]) == {spec.protocol.digest()} == set(embedded.zoo["protocols"])
     assert set(table.loc[table["split"] == "held_out", "cell"]) == spec.held_out_cells()
-    assert len(table) == len(spec.blocks()) * spec.networks_per_block
+    assert len(table) == len(spec.cells()) * spec.seeds
 
 
 def test_each_cause_is_the_best_action_in_a_tenth_of_the_cells(table):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
+from landscape import ClassificationData, Execution, Objective, Protocol, Samples, Task, measure
 from mdtree.errors import InputError
 from mdtree.models import ARCHITECTURES, build_model, model_factory
+from mdtree.training import Recipe, StackMember, train_loop, train_stack
+from mdtree.vision_transformer import default_patch
 
 
 def keys(model: nn.Module) -> list[str]:
@@ -88,6 +93,175 @@ def test_a_residual_block_adds_its_input() -> None:
     torch.testing.assert_close(block(x), x.clamp(min=0), rtol=0, atol=1e-6)
 
 
+VIT_BLOCK = ["norm1", "attention.qkv", "attention.output", "norm2", "hidden", "output"]
+
+
+def test_vit_has_the_documented_keys_and_parameters() -> None:
+    model = build_model("vit?width=12&depth=2&patch=3&channels=2&size=9&classes=5")
+    blocks = [f"blocks.{number}.{layer}" for number in (0, 1) for layer in VIT_BLOCK]
+    layers = ["embedding", *blocks, "norm", "output"]
+    assert keys(model) == ["positions", *(f"{layer}.{part}" for layer in layers for part in ("weight", "bias"))]
+    d, tokens = 12, 9
+    block = 2 * 2 * d + (d * 3 * d + 3 * d) + (d * d + d) + (d * 4 * d + 4 * d) + (4 * d * d + d)
+    assert count(model) == tokens * d + (2 * 9 * d + d) + 2 * block + 2 * d + (d * 5 + 5)
+    assert model(torch.zeros(2, 2, 9, 9)).shape == (2, 5)
+
+
+def test_vit_is_torchs_pre_norm_encoder_over_patches() -> None:
+    """A convolution that steps patch by patch, then `nn.TransformerEncoderLayer`, the mean, a linear layer."""
+    model = build_model("vit?width=8&depth=2&heads=2&patch=2&channels=3&size=6&classes=4", seed=0)
+    x = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    weights = model.state_dict()
+    kernel = weights["embedding.weight"].reshape(8, 3, 2, 2)
+    patches = functional.conv2d(x, kernel, weights["embedding.bias"], stride=2).flatten(2).mT
+    state = patches + weights["positions"]
+    for number in (0, 1):
+        layer = nn.TransformerEncoderLayer(8, 2, 32, 0.0, "gelu", batch_first=True, norm_first=True)
+        own = [layer.norm1, layer.self_attn.out_proj, layer.norm2, layer.linear1, layer.linear2]
+        with torch.no_grad():
+            for module, name in zip(own, [VIT_BLOCK[0], *VIT_BLOCK[2:]], strict=True):
+                module.weight.copy_(weights[f"blocks.{number}.{name}.weight"])
+                module.bias.copy_(weights[f"blocks.{number}.{name}.bias"])
+            layer.self_attn.in_proj_weight.copy_(weights[f"blocks.{number}.attention.qkv.weight"])
+            layer.self_attn.in_proj_bias.copy_(weights[f"blocks.{number}.attention.qkv.bias"])
+        state = layer(state)
+    normed = functional.layer_norm(state, (8,), weights["norm.weight"], weights["norm.bias"])
+    expected = normed.mean(1) @ weights["output.weight"].T + weights["output.bias"]
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(12, 4), (6, 2), (5, 1)])
+def test_vit_has_four_heads_where_they_divide_its_width(width: int, heads: int) -> None:
+    assert build_model(f"vit?width={width}&channels=1&size=8&classes=2").blocks[0].attention.heads == heads
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"), [((8, 8), 1), ((16, 16), 2), ((28, 28), 4), ((32, 32), 4), ((8, 12), 2), ((29, 29), 29)]
+)
+def test_vit_takes_the_smallest_patch_that_leaves_64(size: tuple[int, int], patch: int) -> None:
+    assert default_patch(*size) == patch
+    model = build_model("vit?width=4&depth=1", num_classes=2, input_shape=(1, *size))
+    assert (model.patch, len(model.positions)) == (patch, size[0] * size[1] // patch**2)
+
+
+def test_vit_trains_alike_alone_and_in_a_stack() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 1, 4, 4, generator=generator), torch.arange(40) % 3
+    recipe = Recipe(learning_rate=0.05, batch_size=8, steps=5)
+
+    def make(seed: int) -> nn.Module:
+        return build_model("vit?width=8&depth=1&patch=2", num_classes=3, input_shape=(1, 4, 4), seed=seed)
+
+    stacked = train_stack(make, [StackMember(seed, 0.05, y) for seed in (1, 2)], x, recipe)
+    for seed, member in zip((1, 2), stacked, strict=True):
+        alone = train_loop(make(seed), x, y, recipe, seed)
+        assert not member.diverged
+        for name, value in alone.state.items():
+            torch.testing.assert_close(member.state[name], value, rtol=0, atol=1e-5)
+
+
+def test_gru_has_the_documented_keys_and_parameters() -> None:
+    model = build_model("gru?width=6&features=3&classes=4")
+    layer = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    assert keys(model) == [*(f"gru.{part}" for part in layer), "output.weight", "output.bias"]
+    assert count(model) == 3 * (3 * 6 + 6 * 6 + 6 + 6) + (6 * 4 + 4)
+    tokens = build_model("gru?width=6&depth=2&vocabulary=11&classes=4")
+    assert keys(tokens)[:2] == ["embedding.weight", "gru.weight_ih_l0"]
+    assert count(tokens) == 11 * 6 + 2 * 3 * (6 * 6 + 6 * 6 + 6 + 6) + (6 * 4 + 4)
+    assert build_model("gru?width=6&features=2&vocabulary=11&classes=4").embedding.weight.shape == (11, 2)
+
+
+def test_gru_classifies_its_last_state() -> None:
+    model = build_model("gru?width=5&features=3&classes=4", seed=0)
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(1))
+    weights, state = model.state_dict(), torch.zeros(2, 5)
+    for step in x.unbind(1):
+        reset, update, new = (step @ weights["gru.weight_ih_l0"].T + weights["gru.bias_ih_l0"]).chunk(3, 1)
+        old = (state @ weights["gru.weight_hh_l0"].T + weights["gru.bias_hh_l0"]).chunk(3, 1)
+        gate = (update + old[1]).sigmoid()
+        state = (1 - gate) * (new + (reset + old[0]).sigmoid() * old[2]).tanh() + gate * state
+    expected = state @ weights["output.weight"].T + weights["output.bias"]
+    torch.testing.assert_close(model(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_gru_reads_an_image_row_by_row() -> None:
+    model = build_model("gru?width=5&classes=4", input_shape=(2, 3, 7), seed=0)
+    image = torch.randn(1, 2, 3, 7, generator=torch.Generator().manual_seed(1))
+    rows = torch.stack([image[0, :, row].flatten() for row in range(3)])
+    assert torch.equal(model(image), model(rows[None]))
+
+
+def test_gru_embeds_tokens() -> None:
+    model = build_model("gru?width=5&vocabulary=9", num_classes=3, input_shape=(4,), seed=0)
+    tokens = torch.tensor([[0, 8, 3, 3]])
+    states, _ = model.gru(model.embedding.weight[tokens])
+    assert torch.equal(model(tokens), model.output(states[:, -1]))
+
+
+@pytest.mark.parametrize(
+    ("specification", "shape", "message"),
+    [
+        ("gru", (64,), "gru without a vocabulary reads sequences or images, the data has inputs of shape (64,); expec"),
+        ("gru?vocabulary=9", (7, 3), "gru with a vocabulary reads tokens, the data has inputs of shape (7, 3); expec"),
+        ("gru?features=4", (7, 3), "features=4 of gru, but the data has 3; expected the same; leave features out"),
+        ("vit", (64,), "vit takes images, the data has inputs of shape (64,); expected (channels, rows, columns)"),
+        ("vit?width=6&heads=4", (1, 8, 8), "heads=4 of vit with width=6; expected a divisor of the width"),
+        ("vit?patch=3", (1, 8, 9), "patch=3 of vit and images of 8×9 pixels; expected a divisor of both sides"),
+        ("vit?depth=0", (1, 8, 8), "depth=0 of vit; expected at least 1"),
+    ],
+)
+def test_what_vit_and_gru_refuse(specification: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_model(specification, num_classes=4, input_shape=shape)
+    assert str(caught.value).startswith(message)
+
+
+def attention_and_recurrence() -> list[tuple[str, Tensor]]:
+    generator = torch.Generator().manual_seed(2)
+    return [
+        ("vit?width=4&depth=1&patch=2", torch.randn(11, 1, 4, 4, generator=generator)),
+        ("gru?width=4", torch.randn(11, 5, 2, generator=generator)),
+        ("gru?width=4&vocabulary=6", torch.randint(0, 6, (11, 5), generator=generator)),
+    ]
+
+
+@pytest.mark.parametrize(("specification", "x"), attention_and_recurrence())
+def test_vit_and_gru_are_measured_in_full(specification: str, x: Tensor) -> None:
+    """Hessian products against a dense float64 Hessian, then a pair with every metric that its inputs allow."""
+    y = torch.arange(11) % 3
+
+    def make(seed: int | None) -> nn.Module:
+        return build_model(specification, num_classes=3, input_shape=tuple(x.shape[1:]), seed=seed).eval()
+
+    model = make(0)
+    names, values = zip(*((name, p.detach().double()) for name, p in model.named_parameters()), strict=True)
+    sizes, flat = [value.numel() for value in values], torch.cat([value.flatten() for value in values])
+    inputs = x.double() if x.is_floating_point() else x
+
+    def loss(point: Tensor) -> Tensor:
+        parts = [part.view_as(value) for part, value in zip(point.split(sizes), values, strict=True)]
+        out = torch.func.functional_call(make(0).double(), dict(zip(names, parts, strict=True)), (inputs,))
+        return functional.cross_entropy(out, y)
+
+    hessian = torch.autograd.functional.hessian(loss, flat)
+    vector = torch.randn(len(flat), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for dtype, tolerance in (("float64", 1e-10), ("float32", 1e-4)):
+        objective = Objective(model, Samples(x, y), Task(3), execution=Execution(dtype=dtype, batch_size=4))
+        product = objective.hessian_vector_product(vector).double()
+        assert float((product - hessian @ vector).norm()) <= tolerance * float((hessian @ vector).norm())
+
+    protocol = Protocol(curve_steps=5, curve_batch_size=11, density_probes=1, fresh_instances=2)
+    data = ClassificationData(Samples(x, y), Samples(x, y), 3)
+    found = measure([model, make(1)], data, protocol, fresh=lambda: make(None))
+    assert [item.metric for item in found.not_measured] == ([] if x.is_floating_point() else ["cka_mixup"])
+    assert all(math.isfinite(item.value) for item in found.metrics.values())
+    estimate = found.metrics["hessian_trace"]
+    # four standard errors: a wrong estimate is far outside
+    assert abs(estimate.value - float(hessian.trace())) <= 4 * estimate.standard_error + 1e-3 * abs(estimate.value)
+    top = float(torch.linalg.eigvalsh(hessian)[-1])
+    assert found.metrics["hessian_top_eigenvalue"].value == pytest.approx(top, rel=3e-3)
+
+
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_the_data_gives_what_is_not_said(name: str) -> None:
     model = build_model(f"{name}?width=4", num_classes=7, input_shape=(2, 8, 12))
@@ -97,7 +271,7 @@ def test_the_data_gives_what_is_not_said(name: str) -> None:
 @pytest.mark.parametrize(
     ("specification", "message"),
     [
-        ("mlpp", "unknown network 'mlpp'; expected one of mlp, layernorm_mlp, cnn, groupnorm_cnn, resnet18, or "),
+        ("mlpp", "unknown network 'mlpp'; expected one of mlp, layernorm_mlp, cnn, groupnorm_cnn, resnet18, vit, "),
         ("mlp:x", "mlp has no 'x'; expected mlp?width=N"),
         ("mlp?height=3", "unknown option 'height' of mlp; expected one of width, depth, inputs, classes"),
         ("mlp?width=0", "width=0 of mlp; expected at least 1"),

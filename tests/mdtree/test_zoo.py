@@ -48,7 +48,7 @@ def test_evidence_sets_are_nested():
 
 
 def broken(zoo, tmp_path, change):
-    frame = zoo[list(COLUMNS)].head(40).astype(object)
+    frame = zoo[[name for name in COLUMNS if name in zoo]].head(40).astype(object)
     change(frame)
     file = tmp_path / "zoo.csv"
     frame.to_csv(file, index=False)

@@ -209,7 +209,7 @@ def _warnings(diagnoser: Diagnoser, record: Record, distance: Mapping[str, Any])
         flags.append("foreign_task")
     if distance["overall"] > FOREIGN_SHARE:
         flags.append("outside_zoo")
-    return flags
+    return flags + [f"not_told:{cause}" for cause in diagnoser.zoo.get("not_told", ())]
 
 
 def _what_would_settle(evidence: str) -> list[str]:

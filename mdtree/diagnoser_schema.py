@@ -95,7 +95,8 @@ class Diagnoser:
     ----------
     name : str
     zoo : dict
-        `families`, `data_sets`, `protocols`, `rows`, `cells`: what it was fitted on.
+        `families`, `data_sets`, `protocols`, `rows`, `cells`: what it was fitted on; `not_told`, where there are
+        any: causes that no network of it could show, since the zoo has no such axis.
     trees : dict of question to dict of evidence to QuestionTree
     ranges : dict of metric to (low, high)
         1st and 99th percentile of the fitted rows.
@@ -197,6 +198,7 @@ def _zoo(values: Mapping[str, Any]) -> dict[str, Any]:
         "protocols": [str(v) for v in values["protocols"]],
         "rows": int(values["rows"]),
         "cells": int(values["cells"]),
+        **({"not_told": [_known(str(v), FAILURES) for v in values["not_told"]]} if "not_told" in values else {}),
     }
 
 

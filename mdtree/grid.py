@@ -122,6 +122,9 @@ def build_zoo(
     plan = {**plan_of(spec, units), "device": device}
     report = progress or (lambda _: None)
     with UnfinishedTable(table, plan, [unit.name for unit in units]) as unfinished:
+        if table.exists():  # another builder finished it while this one waited for the lock
+            unfinished.remove()
+            return BuildResult(rows=_complete_table(table, spec), trained=0)
         waiting = [unit for unit in units if unit.name not in unfinished.finished]
         done = total = plan["networks"]
         done -= sum(unit.networks for unit in waiting)

@@ -150,6 +150,9 @@ def _notes(diagnosis: Diagnosis) -> str:
     for flag in (*diagnosis.record.flags, *diagnosis.flags):
         if flag.startswith("straddles:"):
             lines.append(f"  {flag.split(':')[1]} lies within its error of a threshold")
+        elif flag.startswith("not_told:"):
+            cause = _words(flag.split(":")[1])
+            lines.append(f"  whether {cause} is not known to this diagnoser: its zoo has no such axis")
         else:
             lines.append(f"  {flag_text(flag)}")
     lines += [f"  to settle it: {text}" for text in diagnosis.settle]

@@ -10,7 +10,7 @@ what is said to be true of it never share a test error.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,20 +154,37 @@ def _inward_wins(gains: dict[str, np.ndarray]) -> bool:
     return mean >= max(HEALTHY_POINTS, STANDARD_ERRORS * error)
 
 
-def labels(gains: dict[str, np.ndarray]) -> dict[str, str]:
+def labels(gains: dict[str, np.ndarray], axes: Collection[str] = _AXES) -> dict[str, str]:
     """The label of every question from the per-seed gains of the directions that the grid can tell.
 
     `temperature`: too high or too low. `model_size` and `data`: that cause against the better of the two temperature
     changes (answer `temperature`). `verdict`: the cause of the largest gain, or `healthy`. Each may be `ambiguous`
     (too close to call) or `censored` (the grid ends here, so the gain beyond is not known).
+
+    Of an axis that the grid has not at all (not in `axes`) no end can be near: the verdict is then one among the
+    causes of the others, and the questions about it are censored.
     """
-    temperature_known = _inward_wins(gains)
+    result = dict.fromkeys(("temperature", "model_size", "data", "verdict"), "censored")
     temperature: dict[str, np.ndarray] = {
         name: gains[name] for name in ("temperature_up", "temperature_down") if name in gains
     }
-    result = dict.fromkeys(("temperature", "model_size", "data", "verdict"), "censored")
-    if not temperature_known:
-        return result
+    if "temperature" in axes:
+        if not _inward_wins(gains):
+            return result
+        result |= _against_temperature(gains, temperature)
+    needed = {"width": "model_size", "train_size": "data"}
+    if gains and all(direction in gains for axis, direction in needed.items() if axis in axes):
+        if is_healthy(gains):
+            result["verdict"] = "healthy"
+        else:
+            winner = robust_winner(gains)
+            result["verdict"] = CAUSES[winner] if winner else "ambiguous"
+    return result
+
+
+def _against_temperature(gains: dict[str, np.ndarray], temperature: dict[str, np.ndarray]) -> dict[str, str]:
+    """The labels of the three questions that are about temperature or compared with it."""
+    result = {}
     if len(temperature) == 2:
         winner = robust_winner(temperature)
         result["temperature"] = CAUSES[winner] if winner else "ambiguous"
@@ -178,12 +195,6 @@ def labels(gains: dict[str, np.ndarray]) -> dict[str, str]:
         if question in gains:
             winner = robust_winner({question: gains[question], "temperature": best_temperature})
             result[question] = "ambiguous" if winner is None else CAUSES.get(winner, "temperature")
-    if "model_size" in gains and "data" in gains:
-        if is_healthy(gains):
-            result["verdict"] = "healthy"
-        else:
-            winner = robust_winner(gains)
-            result["verdict"] = CAUSES[winner] if winner else "ambiguous"
     return result
 
 
@@ -222,13 +233,14 @@ def label_zoo(frame: pd.DataFrame) -> pd.DataFrame:
             raise InputError(
                 f"the zoo has {len(grid.seeds)} seeds per cell", "at least 3", "train more seeds: labels need them"
             )
+        axes = [name for name in _AXES if rows[name].nunique() > 1]
         for index, place, own in places(rows, grid):
             gains = _gains_without(grid, place, own)
             for direction, values in gains.items():
                 mean, error = _mean_and_error(values)
                 filled[f"rfi_{direction}_points"].at[index] = mean
                 filled[f"rfi_{direction}_points_standard_error"].at[index] = error
-            for question, label in labels(gains).items():
+            for question, label in labels(gains, axes).items():
                 filled[f"label_{question}"].at[index] = label
     return pd.concat([result, pd.DataFrame(filled)], axis=1)
 

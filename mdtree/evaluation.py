@@ -11,7 +11,8 @@ import pandas as pd
 from mdtree.diagnoser import diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.errors import InputError
-from mdtree.fitting import FitOptions, cell_names, folds_of
+from mdtree.fitting import FitOptions, folds_of
+from mdtree.leaf_statistics import cell_names
 from mdtree.nodes import walk
 from mdtree.record import Metric, Record
 from mdtree.scoring import BASELINES, Answers, Scores, baseline_predictions, bootstrap_intervals, score

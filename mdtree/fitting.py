@@ -7,15 +7,16 @@ order stay), and only then are that fold's networks sent down and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, NotTrainingGate, QuestionTree, StepGain
+from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, NotTrainingGate, QuestionTree
 from mdtree.errors import InputError
 from mdtree.growth import Criterion, GrowthRules, TrainingRows
+from mdtree.leaf_statistics import FACTORS, cell_names, leaf_statistics, six_digits
 from mdtree.nodes import Leaf, Node, Split, leaf_weights, leaves, splits
 from mdtree.refinement import STARTS, refine
 from mdtree.room import step_gains
@@ -25,26 +26,14 @@ from mdtree.zoo import (
     CAUSES,
     DIRECTIONS,
     EVIDENCE,
-    FAILURES,
-    GAIN_COLUMN,
     QUESTIONS,
     RFI_COLUMNS,
     UNLABELLED,
     evidence_metrics,
 )
 
-FACTORS = {
-    "temperature_up": (2.0, 4.0, 10.0),
-    "temperature_down": (2.0, 4.0, 10.0),
-    "model_size": (2.0, 4.0),
-    "data": (2.0, 4.0),
-}
-"""Steps an advice may be: the smallest that gains as much as the best, within a standard error, is taken."""
-
 NOT_TRAINING_ERROR_OVER_CHANCE = 0.9
 SMALLEST_LEAF = 3
-PSEUDO_COUNT = 0.5
-"""Added to every cause's (balanced) share of a leaf, so that no cause is ever impossible (Jeffreys)."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,9 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
             tree = fit_tree(rows[labelled], question, evidence, fitted).tree_
             statistics: tuple[LeafStatistics, ...] = ()
             if question == "verdict":
-                statistics = _leaf_statistics(tree, rows, labelled, gains, fitted)
+                statistics = leaf_statistics(
+                    _cross_fitted_leaves(tree, rows, labelled, fitted), rows, gains, (fitted.folds, fitted.seed)
+                )
             trees[question][evidence] = QuestionTree(tree, statistics)
     return Diagnoser(
         name=name,
@@ -221,110 +212,9 @@ def folds_of(rows: pd.DataFrame, options: FitOptions) -> Iterator[np.ndarray]:
     yield from grouped_folds(cells, min(options.folds, len(set(cells))), options.seed)
 
 
-def cell_names(rows: pd.DataFrame) -> np.ndarray:
-    """The cell of every row, unique across families."""
-    return (rows["family"] + "/" + rows["cell"]).to_numpy(dtype=str)
-
-
-def _leaf_statistics(
-    tree: Node, rows: pd.DataFrame, labelled: np.ndarray, gains: Mapping[str, np.ndarray], options: FitOptions
-) -> tuple[LeafStatistics, ...]:
-    reached = _cross_fitted_leaves(tree, rows, labelled, options)
-    labels = rows["label_verdict"].to_numpy(dtype=str)
-    totals = {f: max(1, int((labels == f).sum())) for f in FAILURES}
-    errors = rows[GAIN_COLUMN].to_numpy(dtype=float)
-    cells = cell_names(rows)
-    result = []
-    for number in range(reached.shape[1]):
-        weight = reached[:, number]
-        counts = {f: float(weight[labels == f].sum()) for f in FAILURES}
-        result.append(
-            LeafStatistics(
-                counts=_rounded(counts),
-                probability=_balanced_probability(counts, totals),
-                room_points=_rounded(_rooms(rows, weight)),
-                steps={d: _step_gain(FACTORS[d], gains[d], weight, errors, cells, options) for d in DIRECTIONS},
-            )
-        )
-    return tuple(result)
-
-
-def _balanced_probability(counts: Mapping[str, float], totals: Mapping[str, int]) -> dict[str, float]:
-    """Share of each cause in a leaf if all causes were equally frequent in the zoo, with a pseudo-count each."""
-    scale = sum(totals.values()) / len(totals)
-    balanced = {f: counts[f] * scale / totals[f] + PSEUDO_COUNT for f in counts}
-    total = sum(balanced.values())
-    # nine digits: the last bits of a sum are not the same in every version of Python
-    return {f: round(value / total, 9) for f, value in balanced.items()}
-
-
-def _rooms(rows: pd.DataFrame, weight: np.ndarray) -> dict[str, float]:
-    rooms = {}
-    for direction, column in zip(DIRECTIONS, RFI_COLUMNS, strict=True):
-        values = rows[column].to_numpy(dtype=float)
-        known = ~np.isnan(values) & (weight > 0)
-        rooms[direction] = float(np.average(values[known], weights=weight[known])) if known.any() else 0.0
-    return rooms
-
-
-def _step_gain(
-    factors: Sequence[float],
-    gains: np.ndarray,
-    weight: np.ndarray,
-    errors: np.ndarray,
-    cells: np.ndarray,
-    options: FitOptions,
-) -> StepGain:
-    """The step to advise in a leaf, and its gain on cells that did not choose it.
-
-    A cell counts by the weight of its networks in the leaf.
-    """
-    known = ~np.isnan(gains).any(axis=1) & (weight > 0)
-    if not known.any():
-        return StepGain(factors[0], 0.0, 0.0, 0.0, 0.0, 0)
-    names, cell_of = np.unique(cells[known], return_inverse=True)
-    share = np.bincount(cell_of, weight[known])
-
-    def by_cell(values: np.ndarray) -> np.ndarray:
-        return np.bincount(cell_of, weight[known] * values[known]) / share
-
-    points = np.stack([by_cell(gains[:, k]) for k in range(len(factors))], axis=1)
-    scored = points[:, 0].copy()
-    if len(names) > 1:
-        for held in grouped_folds(names, min(options.folds, len(names)), options.seed):
-            scored[held] = points[held, _step_to_take(points[~held], share[~held])]
-    relative = scored / np.maximum(by_cell(errors), 1e-9)
-    return StepGain(
-        factor=factors[_step_to_take(points, share)],
-        gain_points=_six(np.average(scored, weights=share)),
-        standard_error=_six(_error_of_mean(scored, share)),
-        gain_share=_six(np.average(relative, weights=share)),
-        gain_share_standard_error=_six(_error_of_mean(relative, share)),
-        cells=len(names),
-    )
-
-
-def _step_to_take(points: np.ndarray, weights: np.ndarray) -> int:
-    """Number of the smallest step whose mean gain is within a standard error (paired by cell) of the best one's."""
-    best = int(np.argmax(np.average(points, axis=0, weights=weights)))
-    for number in range(best):
-        lost = points[:, best] - points[:, number]
-        if np.average(lost, weights=weights) <= _error_of_mean(lost, weights):
-            return number
-    return best
-
-
-def _error_of_mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """Standard error of a weighted mean of independent values; 0 of a single one, whose spread is not known."""
-    if len(values) < 2:
-        return 0.0
-    deviation = weights * (values - np.average(values, weights=weights))
-    return float(np.sqrt((deviation**2).sum() * len(values) / (len(values) - 1)) / weights.sum())
-
-
 def _ranges(rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
     names = _present(rows, evidence_metrics("sibling_test"))
-    return {name: (_six(rows[name].quantile(0.01)), _six(rows[name].quantile(0.99))) for name in names}
+    return {name: (six_digits(rows[name].quantile(0.01)), six_digits(rows[name].quantile(0.99))) for name in names}
 
 
 def _not_training_gate(rows: pd.DataFrame) -> NotTrainingGate:
@@ -341,11 +231,3 @@ def _not_training_gate(rows: pd.DataFrame) -> NotTrainingGate:
             right_way = tree.tree_.left.label == CAUSES["temperature_down"]
             threshold = tree.tree_.threshold if right_way else None
     return NotTrainingGate(NOT_TRAINING_ERROR_OVER_CHANCE, threshold)
-
-
-def _six(value: float) -> float:
-    return float(f"{float(value):.6g}")
-
-
-def _rounded(values: Mapping[str, float]) -> dict[str, float]:
-    return {name: _six(value) for name, value in values.items()}

@@ -11,7 +11,7 @@ diagnose: $(STAMP)
 	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
 
 test: lint
-	$(BIN)/python -m pytest --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
+from mdtree.temperature_profile import profile_rows, temperature_profile
 from mdtree.zoo import read_zoo
 from mdtree.zoo_plots import HeatMap, draw_heat_map, heat_map_data
 from mdtree.zoo_summary import LEAST_CAUSE_SHARE, FamilySummary, summarise_tables
@@ -62,6 +63,10 @@ PICTURE = """\
 Pictures: test error in percent, mean over seeds, on the half of the test set that labels are made of. Columns run from
 cold to hot, all cells are of one size whatever the step of the axis, the scale of colours is shared by the panels of a
 picture. A frame marks the lowest error of a row; a hatched cell has a seed whose training diverged.
+
+The table under each picture goes along the temperature axis, means over all widths and amounts of data. Hot training
+that breaks (instability) ends near a constant answer; hot training that hovers (noise floor) keeps a high training
+error while siblings stay connected, and the cold side interpolates and is sharp.
 """
 
 
@@ -82,7 +87,8 @@ def main(samples: Path, page: Path) -> None:
         # without the date and the versions that matplotlib would write, equal pictures are equal files
         figure.savefig(picture, dpi=100, metadata={"Software": None})
         plt.close(figure)
-        sections.append("\n".join(section(summary, data, f"{folder.name}/{picture.name}")))
+        profile = profile_rows(temperature_profile(rows[rows["family"] == summary.family]))
+        sections.append("\n".join(section(summary, data, profile, f"{folder.name}/{picture.name}")))
     text = "\n".join([INTRODUCTION, markdown(overview(summaries)), "", PICTURE, "\n".join(sections)])
     write_atomically(page, text.encode())
 
@@ -103,7 +109,7 @@ def overview(summaries: Sequence[FamilySummary]) -> list[tuple[str, ...]]:
     return [(*row, *extra) for row, extra in zip(rows, more, strict=True)]
 
 
-def section(summary: FamilySummary, data: HeatMap, picture: str) -> Iterator[str]:
+def section(summary: FamilySummary, data: HeatMap, profile: Sequence[Sequence[str]], picture: str) -> Iterator[str]:
     """The lines of one family."""
     yield f"## {summary.family}\n"
     settings = summary.settings
@@ -123,6 +129,7 @@ def section(summary: FamilySummary, data: HeatMap, picture: str) -> Iterator[str
         yield f"- over {AXIS_WORDS[trend.axis]}, at the best temperature of each row: {trend_text(trend)}"
     rows = f"{data.column_name} and {data.row_name}"
     yield f"\n![Test error of {summary.family} over {rows}]({picture})\n"
+    yield markdown(profile) + "\n"
     yield markdown(label_rows(summary.questions))
     yield "\n" + " ".join(causes_text(summary).split()) + "\n"
     if summary.agreement:

@@ -136,9 +136,7 @@ def _train(trials: Trials, device: str) -> list[Trained]:
         recipe = spec.recipe(trials.cells[0])
         return train_stack(lambda seed: _start(spec, block, data, seed), members, data.x_train, recipe, device=device)
     return [
-        train_loop(
-            _start(spec, block, data, seed), data.x_train, data.y_train, spec.recipe(cell), seed, device=device
-        )
+        train_loop(_start(spec, block, data, seed), data.x_train, data.y_train, spec.recipe(cell), seed, device=device)
         for cell, seed in keys
     ]
 

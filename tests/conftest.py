@@ -11,19 +11,18 @@ from pathlib import Path
 
 import pytest
 
-_without_data: list[str] = []
+_NO_DATA = "MDTREE_DATA is not set"
 
 
 @pytest.fixture
-def mdtree_data(request: pytest.FixtureRequest) -> Path:
+def mdtree_data() -> Path:
     """The folder of real data sets named by MDTREE_DATA; skipped without it, a failure on continuous integration."""
     folder = os.environ.get("MDTREE_DATA", "")
     if folder and Path(folder).is_dir():
         return Path(folder)
     if os.environ.get("CI"):
         pytest.fail(f"MDTREE_DATA={folder!r} is no folder: continuous integration tests on real data")
-    _without_data.append(request.node.nodeid)
-    pytest.skip("MDTREE_DATA is not set")
+    pytest.skip(_NO_DATA)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _without_data:
-        terminalreporter.write_line(
-            f"{len(_without_data)} tests on real data were skipped: set MDTREE_DATA to their folder"
-        )
+    """How many tests needed data that were not there; read from the reports, which workers send to this process."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if _NO_DATA in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{len(skipped)} tests on real data were skipped: set MDTREE_DATA to their folder")

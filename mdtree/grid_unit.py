@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -87,21 +87,21 @@ def rebuild(block: Block, data: DataSet, trained: Trained) -> nn.Module:
     return model.eval()
 
 
-def train_unit(unit: Unit, device: str = "cpu") -> dict[Key, Trained]:
-    """Train every network of a unit."""
+def train_unit(unit: Unit, device: str = "cpu", seeds: Sequence[int] | None = None) -> dict[Key, Trained]:
+    """Train every network of a unit, cell by cell; from other seeds than the zoo's, where they are given."""
     spec, block = unit.spec, unit.block
     data = load_data(block.data_spec)
-    keys = [(cell, seed) for cell in unit.cells for seed in range(spec.seeds)]
+    keys = [(cell, seed) for cell in unit.cells for seed in (range(spec.seeds) if seeds is None else seeds)]
     if unit.stacked:
         members = [StackMember(network_seed(seed), cell.learning_rate, data.y_train) for cell, seed in keys]
         recipe = spec.recipe(unit.cells[0])
         trained = train_stack(
-            lambda seed: _start(spec, block, data, seed), members, data.x_train, recipe, device=device
+            lambda seed: _starting_network(spec, block, data, seed), members, data.x_train, recipe, device=device
         )
     else:
         trained = [
             train_loop(
-                _start(spec, block, data, network_seed(seed)),
+                _starting_network(spec, block, data, network_seed(seed)),
                 data.x_train,
                 data.y_train,
                 spec.recipe(cell),
@@ -113,7 +113,7 @@ def train_unit(unit: Unit, device: str = "cpu") -> dict[Key, Trained]:
     return {(cell.name, seed): network for (cell, seed), network in zip(keys, trained, strict=True)}
 
 
-def _start(spec: ZooSpec, block: Block, data: DataSet, seed: int) -> nn.Module:
+def _starting_network(spec: ZooSpec, block: Block, data: DataSet, seed: int) -> nn.Module:
     """The network before its training: drawn from `seed`, or pre-trained with a last layer drawn from it."""
     model = fresh(block, data, seed)
     if spec.pretraining is None:
@@ -171,7 +171,7 @@ def measured_rows(unit: Unit, trained: Mapping[Key, Trained], device: str = "cpu
         row = _settings(unit, cell, seed)
         row["parameter_count"] = sum(p.numel() for p in networks[key].parameters())
         row["diverged"] = int(trained[key].diverged)
-        row[GAIN_COLUMN] = _error_percent(networks[key], gain_data.x_test, gain_data.y_test)
+        row[GAIN_COLUMN] = error_percent(networks[key], gain_data.x_test, gain_data.y_test)
         row.update(dict.fromkeys(METRICS, np.nan))
         if key in measured:
             found = measured[key].metrics
@@ -203,7 +203,7 @@ def _measurements(
 
 
 @torch.no_grad()
-def _error_percent(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+def error_percent(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Share of wrong answers; a network that diverged answers the same everywhere."""
     wrong = torch.cat([model(x).argmax(1) != y for x, y in _batches(inputs, targets)])
     return 100.0 * float(wrong.double().mean())

@@ -9,30 +9,21 @@ compared is which change is advised, and whether one is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mdtree.advice import Advice
-from mdtree.baselines import baseline_predictions
-from mdtree.data import load_data
+from mdtree.configuration_change import Change, Reach, changes_of
 from mdtree.diagnoser import diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
-from mdtree.fitting import FACTORS, fit_rows
-from mdtree.grid_spec import Block, Cell, ZooSpec
-from mdtree.grid_unit import fresh
+from mdtree.grid_spec import Cell, ZooSpec
 from mdtree.record import Metric, Record
-from mdtree.room import step_gains
-from mdtree.zoo import CAUSES, DIRECTIONS, UNLABELLED, evidence_metrics
-
-DIRECTION_OF = {cause: direction for direction, cause in CAUSES.items()}
-TREES = ("hyperparameters", "validation")
-"""Baselines that advise by a fitted tree (`mdtree.baselines`)."""
+from mdtree.rival_advice import DIRECTION_OF, TREES, advice_of_tree, constant_direction, without_drawn
+from mdtree.zoo import evidence_metrics
 
 FIRST_FRESH_SEED = 100
 """Number of the first seed an intervention is trained from; a zoo's are 0, 1, ..."""
@@ -67,32 +58,6 @@ class InterventionOptions:
         if self.draw < 0:
             raise InputError(f"draw = {self.draw}", "a seed, not negative")
         evidence_metrics(self.evidence)
-
-
-@dataclass(frozen=True)
-class Change:
-    """One step from a cell in one direction.
-
-    Attributes
-    ----------
-    parameter : str
-        `learning_rate`, `batch_size`, `width` or `train_size`.
-    old, wanted, new : float
-        The value now, the advised one, and the one that can be had: no more training samples than there are, no width
-        the architecture cannot be built with.
-    cell : Cell or None
-        The changed configuration; None where nothing is left to change.
-    """
-
-    parameter: str
-    old: float
-    wanted: float
-    new: float
-    cell: Cell | None
-
-    @property
-    def clipped(self) -> bool:
-        return self.new != self.wanted
 
 
 @dataclass(frozen=True)
@@ -180,13 +145,13 @@ def plan_interventions(
     """
     cells = _cells_of(spec, table)
     rows, drawn_from = draw_networks(table, options.cells, options.draw)
-    reach = _Reach(spec)
+    reach = Reach(spec)
     cases = []
     for _, row in rows.iterrows():
         cell = cells[row["cell"]]
         diagnosis = diagnosis_of_row(diagnoser, row, cell, options.evidence)
-        cases.append(Case(cell, int(row["seed"]), diagnosis, _changes(spec, cell, diagnosis, reach)))
-    known = [_without(fitted, rows) for fitted in (training or [table])]
+        cases.append(Case(cell, int(row["seed"]), diagnosis, changes_of(spec, cell, diagnosis, reach)))
+    known = [without_drawn(fitted, rows) for fitted in (training or [table])]
     return InterventionPlan(
         spec=spec,
         options=options,
@@ -194,7 +159,7 @@ def plan_interventions(
         chosen={
             "diagnosis": tuple(DIRECTION_OF.get(case.diagnosis.verdict) for case in cases),
             "constant": (constant_direction(known),) * len(cases),
-            **{name: _by_tree(name, known, rows) for name in TREES},
+            **{name: advice_of_tree(name, known, rows) for name in TREES},
         },
         drawn_from=drawn_from,
         baselines_from=tuple(sorted({str(name) for frame in known for name in frame["family"]})),
@@ -262,100 +227,3 @@ def diagnosis_of_row(diagnoser: Diagnoser, row: pd.Series, cell: Cell, evidence:
         metrics={name: Metric(float(row[name]), 0.0, 1) for name in names},
     )
     return diagnose_record(diagnoser, record, evidence)
-
-
-def advice_of(diagnosis: Diagnosis, cause: str) -> Advice:
-    """The step that a diagnosis keeps ready against a cause, whether or not it is the verdict."""
-    advice = next(candidate.advice for candidate in diagnosis.ranking if candidate.failure == cause)
-    assert advice is not None
-    return advice
-
-
-class _Reach:
-    """How far data and architecture let a configuration go."""
-
-    def __init__(self, spec: ZooSpec) -> None:
-        largest = max(spec.blocks(), key=lambda block: block.train_size)
-        self._spec = spec
-        self._data = load_data(largest.data_spec)
-        self._built: dict[str, bool] = {}
-        self.samples = self._data.train_size_full or max(spec.train_sizes)
-
-    def builds(self, block: Block) -> bool:
-        """Whether the network of a block can be built."""
-        if block.model_spec not in self._built:
-            try:
-                fresh(block, self._data, seed=0)
-                self._built[block.model_spec] = True
-            except InputError:
-                self._built[block.model_spec] = False
-        return self._built[block.model_spec]
-
-    def clip(self, cell: Cell, parameter: str, wanted: float) -> float:
-        """The value nearest to the wanted one that can be had."""
-        if parameter == "train_size":
-            return min(wanted, float(max(self.samples, cell.block.train_size)))
-        if parameter == "batch_size":
-            return min(wanted, float(max(cell.block.train_size, cell.batch_size)))
-        if parameter == "width" and not self.builds(replace(cell.block, width=int(wanted))):
-            # every width of the specification can be built
-            return float(max(width for width in self._spec.widths if width <= max(wanted, cell.block.width)))
-        return wanted
-
-
-def _changes(spec: ZooSpec, cell: Cell, diagnosis: Diagnosis, reach: _Reach) -> dict[str, Change]:
-    changes = {}
-    for direction in DIRECTIONS:
-        advice = advice_of(diagnosis, CAUSES[direction])
-        assert advice.from_value is not None
-        old = advice.from_value
-        wanted = old if advice.to_value is None else advice.to_value
-        new = reach.clip(cell, advice.parameter, wanted)
-        changed = None if new == old else changed_cell(spec, cell, advice.parameter, new)
-        changes[direction] = Change(advice.parameter, old, wanted, new, changed)
-    return changes
-
-
-def changed_cell(spec: ZooSpec, cell: Cell, parameter: str, value: float) -> Cell:
-    """A cell with one setting changed, named as the grid would name it."""
-    block, rate, batch = cell.block, cell.learning_rate, cell.batch_size
-    if parameter == "learning_rate":
-        rate = value
-    elif parameter == "batch_size":
-        batch = int(value)
-    else:
-        width, size = (int(value), block.train_size) if parameter == "width" else (block.width, int(value))
-        rest = block.name.split("-", 2)[2:]
-        block = replace(block, width=width, train_size=size, name="-".join([f"w{width}", f"n{size}", *rest]))
-    named = f"-b{batch}" if spec.batch_sizes != (batch,) else ""
-    return Cell(block, rate, batch, f"{block.name}{named}-r{rate:g}")
-
-
-def _without(training: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
-    """A table without the drawn cells."""
-    same = training["family"].isin(set(drawn["family"])) & training["cell"].isin(set(drawn["cell"]))
-    return training[~same]
-
-
-def constant_direction(tables: Sequence[pd.DataFrame]) -> str | None:
-    """The direction that gains most on the fitted rows of some zoos, the same step everywhere; None if all lose.
-
-    A step beyond the end of a grid counts as no change.
-    """
-    sums = dict.fromkeys(DIRECTIONS, np.zeros(1))
-    for table in tables:
-        used = table.index.isin(fit_rows(table).index)
-        for direction, gains in step_gains(table, FACTORS).items():
-            sums[direction] = sums[direction] + np.nan_to_num(gains[used]).sum(axis=0)
-    best = max(DIRECTIONS, key=lambda direction: sums[direction].max())
-    return best if sums[best].max() > 0 else None
-
-
-def _by_tree(name: str, tables: Sequence[pd.DataFrame], rows: pd.DataFrame) -> tuple[str | None, ...]:
-    """What a baseline tree, fitted on the clear verdicts of some zoos, advises for every drawn network."""
-    fitted = pd.concat([fit_rows(table) for table in tables], ignore_index=True)
-    clear = fitted[~fitted["label_verdict"].isin(UNLABELLED)]
-    if clear.empty:
-        raise InputError("the baselines have no row with a clear verdict to learn from", "a labelled zoo")
-    answers: Any = baseline_predictions(name, clear, clear["label_verdict"].to_numpy(dtype=str), rows)
-    return tuple(DIRECTION_OF.get(str(answer)) for answer in answers)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mdtree.intervention import TREES, Case, InterventionPlan, advice_of
-from mdtree.zoo import CAUSES, DIRECTIONS
+from mdtree.intervention import Case, InterventionPlan
+from mdtree.rival_advice import TREES
+from mdtree.zoo import DIRECTIONS
 
 POLICIES = ("diagnosis", "no_change", "random", "constant", *TREES, "best")
 """Who advises: the diagnoser; nobody; a random one of the four directions (its expectation, nothing is drawn); always
@@ -231,83 +231,3 @@ def _errors_of_mean(values: np.ndarray) -> np.ndarray:
     """Standard error of the mean of each row; NaN of a single value."""
     count = values.shape[1]
     return values.std(axis=1, ddof=1) / math.sqrt(count) if count > 1 else np.full(len(values), math.nan)
-
-
-def verified_to_dict(verified: VerifiedAdvice) -> dict[str, Any]:
-    """The JSON form; shares are 0...1, a figure without anything to stand on is null."""
-    plan = verified.plan
-    return {
-        "family": plan.spec.family,
-        "diagnoser": dict(plan.cases[0].diagnosis.diagnoser),
-        "family_known": plan.family_known,
-        "evidence": plan.options.evidence,
-        "draw": plan.options.draw,
-        "drawn_from": plan.drawn_from,
-        "baselines_from": list(plan.baselines_from),
-        "fresh_seeds": list(plan.seeds),
-        "n": len(plan.cases),
-        "networks": len(plan.cells) * len(plan.seeds),
-        "verdicts": counted([case.diagnosis.verdict for case in plan.cases]),
-        "advice_clipped": clipped(plan.cases, ["diagnosis"]),
-        "steps_clipped": clipped(plan.cases, DIRECTIONS),
-        "policies": {name: _plain(vars(figures)) for name, figures in verified.policies.items()},
-        "directions": {name: _plain(vars(gain)) for name, gain in verified.directions.items()},
-        "cells": [_case_to_dict(result) for result in verified.cases],
-    }
-
-
-def counted(words: Sequence[str]) -> dict[str, int]:
-    """How often each word stands there, the most frequent first."""
-    return {word: words.count(word) for word in sorted(set(words), key=lambda word: (-words.count(word), word))}
-
-
-def clipped(cases: Sequence[Case], which: Sequence[str]) -> dict[str, dict[str, int]]:
-    """For directions, or `diagnosis`: how many steps were shortened, and how many of these left nothing to change."""
-    found = {}
-    for name in which:
-        directions = [name if name in DIRECTIONS else _advised(case) for case in cases]
-        changes = [case.changes[d] for case, d in zip(cases, directions, strict=True) if d is not None]
-        found[name] = {
-            "clipped": sum(change.clipped for change in changes),
-            "impossible": sum(change.cell is None for change in changes),
-        }
-    return found
-
-
-def _advised(case: Case) -> str | None:
-    return next((d for d, cause in CAUSES.items() if cause == case.diagnosis.verdict), None)
-
-
-def _case_to_dict(result: CaseResult) -> dict[str, Any]:
-    case = result.case
-    diagnosis = case.diagnosis
-    candidate = next((c for c in diagnosis.ranking if c.failure == diagnosis.verdict), None)
-    advised = _advised(case)
-    return {
-        "cell": case.cell.name,
-        "seed": case.seed,
-        "verdict": diagnosis.verdict,
-        "confidence": diagnosis.confidence,
-        "reason": diagnosis.reason,
-        "advice": advice_of(diagnosis, diagnosis.verdict).to_dict() if advised else None,
-        "expected_gain_points": candidate.expected_gain_points if candidate else 0.0,
-        "unchanged_error_percent": _plain(vars(result.unchanged_error_percent)),
-        "changes": {
-            direction: {
-                "parameter": change.parameter,
-                "from": change.old,
-                "to": change.wanted,
-                "trained": None if change.cell is None else change.new,
-                **_plain(vars(result.directions[direction])),
-            }
-            for direction, change in case.changes.items()
-        },
-        "policies": {
-            name: {**({"direction": result.chosen[name]} if name in result.chosen else {}), **_plain(vars(gain))}
-            for name, gain in result.policies.items()
-        },
-    }
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in values.items()}

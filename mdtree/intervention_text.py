@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mdtree.intervention_scores import HARM_POINTS, POLICIES, PolicyFigures, VerifiedAdvice, clipped, counted
+from mdtree.intervention_json import clipped, counted, expected_gain
+from mdtree.intervention_scores import HARM_POINTS, POLICIES, PolicyFigures, VerifiedAdvice
 from mdtree.report import table
 
 _NAMES = {
@@ -25,15 +26,15 @@ def verified_text(verified: VerifiedAdvice) -> str:
     known = "fitted on other cells of it" if plan.family_known else "not fitted on it"
     verdicts = counted([case.diagnosis.verdict for case in plan.cases])
     constant = plan.chosen["constant"][0]
-    header = ("", "gain", "±", "of the best", "95 %", "harmed", "changed", "behind the diagnosis")
+    header = ("", "gain", "±", "of the best", "95 %", "harmed", "changed", "diagnosis ahead by")
     rows = [header, *(_row(policy, verified.policies[policy]) for policy in POLICIES)]
     own = clipped(plan.cases, ["diagnosis"])["diagnosis"]
     lines = [
         f"{plan.spec.family}: {len(plan.cases)} of {plan.drawn_from}; diagnoser {name} ({known}), evidence "
         f"{plan.options.evidence.replace('_', ' ')}",
         f"Verdicts: {', '.join(f'{word} {count}' for word, count in verdicts.items())}",
-        f"Every configuration trained from {len(plan.seeds)} fresh seeds, {len(plan.cells) * len(plan.seeds)} networks; "
-        f"baselines fitted on {', '.join(plan.baselines_from)}",
+        f"Every configuration trained from {len(plan.seeds)} fresh seeds, {len(plan.cells) * len(plan.seeds)} networks"
+        f"; baselines fitted on {', '.join(plan.baselines_from)}",
         "",
         table(rows, right=range(1, len(header))),
         "",
@@ -42,8 +43,8 @@ def verified_text(verified: VerifiedAdvice) -> str:
         "best change: chosen on half of the seeds, scored on the other half, both ways round.",
         f"constant advice: {(constant or 'no change').replace('_', ' ')}. Each step made everywhere: "
         + ", ".join(f"{d.replace('_', ' ')} {g.points:+.2f}" for d, g in verified.directions.items()),
-        f"Advice of the diagnosis shortened to what data and architecture allow: {own['clipped']} times, "
-        f"{own['impossible']} of them to nothing",
+        f"The diagnosis expected a gain of {expected_gain(plan.cases):.2f}. Its advice was shortened to what data and "
+        f"architecture allow: {own['clipped']} times, {own['impossible']} of them to nothing",
     ]
     return "\n".join(lines)
 

@@ -21,10 +21,10 @@ from mdtree.backends import Backend, run_tasks
 from mdtree.data import cut_test_set, load_data
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
-from mdtree.grid_spec import Cell, ZooSpec
-from mdtree.grid_unit import _error_percent, _start, fresh, network_seed, rebuild
+from mdtree.grid_spec import Cell, Unit, ZooSpec
+from mdtree.grid_unit import error_percent, fresh, rebuild, train_unit
 from mdtree.stacking import trains_in_stack
-from mdtree.training import StackMember, Trained, train_loop, train_stack
+from mdtree.training import Trained
 from mdtree.unfinished_table import UnfinishedTable
 from mdtree.zoo import GAIN_COLUMN, format_rows
 
@@ -120,35 +120,22 @@ def finish_trials(task: TrialsTask) -> pd.DataFrame:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        trained = _train(task.trials, task.device)
+        unit = Unit(task.trials.spec, task.trials.cells, task.trials.stacked, task.trials.name)
+        trained = list(train_unit(unit, task.device, task.trials.seeds).values())
         return pd.DataFrame(_rows(task.trials, trained), columns=list(_COLUMNS))
     finally:
         torch.set_num_threads(threads)
 
 
-def _train(trials: Trials, device: str) -> list[Trained]:
-    """Every network, cell by cell and seed by seed."""
-    spec, block = trials.spec, trials.cells[0].block
-    data = load_data(block.data_spec)
-    keys = [(cell, network_seed(seed)) for cell in trials.cells for seed in trials.seeds]
-    if trials.stacked:
-        members = [StackMember(seed, cell.learning_rate, data.y_train) for cell, seed in keys]
-        recipe = spec.recipe(trials.cells[0])
-        return train_stack(lambda seed: _start(spec, block, data, seed), members, data.x_train, recipe, device=device)
-    return [
-        train_loop(_start(spec, block, data, seed), data.x_train, data.y_train, spec.recipe(cell), seed, device=device)
-        for cell, seed in keys
-    ]
-
-
 def _rows(trials: Trials, trained: Sequence[Trained]) -> list[dict[str, Any]]:
     block = trials.cells[0].block
     data = cut_test_set(load_data(f"{block.data_spec}&test=all"))[1]
-    assert data.x_test is not None and data.y_test is not None
+    assert data.x_test is not None
+    assert data.y_test is not None
     rows = []
     keys = [(cell, seed) for cell in trials.cells for seed in trials.seeds]
     for (cell, seed), network in zip(keys, trained, strict=True):
-        error = _error_percent(rebuild(block, data, network), data.x_test, data.y_test)
+        error = error_percent(rebuild(block, data, network), data.x_test, data.y_test)
         settings = (cell.name, seed, block.width, block.train_size, cell.learning_rate, cell.batch_size)
         rows.append(dict(zip(_COLUMNS, (*settings, int(network.diverged), error), strict=True)))
     return rows
@@ -201,6 +188,9 @@ def retrain(
     report = progress or (lambda what, share: None)
     total = sum(t.networks for t in trials)
     with UnfinishedTable(table, plan, [t.name for t in trials]) as unfinished:
+        if table.exists():  # another process finished it while this one waited for the lock
+            unfinished.remove()
+            return _errors(_read(table, digest), wanted, seeds, table)
         waiting = [t for t in trials if t.name not in unfinished.finished]
         done = total - sum(t.networks for t in waiting)
         # the longest first: one started last would leave the other workers idle

@@ -25,6 +25,8 @@ class _LazyGroup(click.Group):
         "zoo": ("mdtree.cli.zoo", "zoo_group"),
         "train": ("mdtree.cli.deciding", "train_command"),
         "evaluate": ("mdtree.cli.deciding", "evaluate_command"),
+        "transfer": ("mdtree.cli.transfer", "transfer_command"),
+        "verify-advice": ("mdtree.cli.verify_advice", "verify_advice_command"),
         "cache": ("mdtree.cli.cache", "cache_group"),
         "benchmark": ("mdtree.cli.benchmark", "benchmark_group"),
     }

@@ -14,7 +14,8 @@ from mdtree.diagnoser import read_diagnoser
 from mdtree.zoo import EVIDENCE, read_zoo
 
 _WHERE = [
-    click.option("--workers", type=int, default=-1, show_default=True, help="Processes, one thread each; -1: all cores."),
+    click.option("--workers", type=int, default=-1, show_default=True,
+                 help="Processes, one thread each; -1: all cores."),
     click.option("--backend", type=click.Choice(["loky", "dask", "ray"]), default="loky", show_default=True,
                  help="Where networks are trained: processes of this machine, or a cluster that is there."),
     click.option("--scheduler", default="", metavar="ADDRESS", help="Of the cluster, such as tcp://host:8786."),
@@ -76,7 +77,8 @@ def verify_advice_command(
     """
     from mdtree.backends import Backend
     from mdtree.intervention import InterventionOptions, plan_interventions
-    from mdtree.intervention_scores import score_interventions, verified_to_dict
+    from mdtree.intervention_json import verified_to_dict
+    from mdtree.intervention_scores import score_interventions
     from mdtree.intervention_text import verified_text
     from mdtree.retraining import cost_of, group_trials, retrain
     from mdtree.spec_file import read_spec

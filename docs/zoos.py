@@ -53,7 +53,8 @@ written by `python docs/zoos.py`; `mdtree zoo summary TABLE` prints the same fig
 A *cell* is one configuration with all its seeds; its label is what more than half of its networks carry. *Ambiguous*:
 too close to call. *Censored*: decided beyond the edge of the grid. *Too low, too high* speak of the temperature, *too
 small* of the model, *too little* of the data. *Per second* and *per worker*: networks trained and measured in a second
-by the clock, and in a second of one worker's time. *Rarest*: of the four causes the one of fewest cells, with its share
+by the clock, and in a second of one worker's time; the machine had other work at the time, so a build of yours may well
+be faster. *Rarest*: of the four causes the one of fewest cells, with its share
 among the cells that have a cause; below {percent(LEAST_CAUSE_SHARE)} a tree hardly learns to say it. *Agree*: the
 verdicts from two disjoint halves of the seeds, where both name one. *Best inside*: rows (one width, one amount of data,
 one setting of all else) whose best temperature is not at an end of the axis.

@@ -59,7 +59,8 @@ class _Diagnosing:
     diagnoser: Diagnoser
 
     def __call__(self, rows: pd.DataFrame, question: str, evidence: str) -> np.ndarray:
-        self.diagnoser.tree(question, evidence)
+        if evidence not in self.diagnoser.trees.get(question, {}):
+            raise InputError("nothing to fit its tree on: one kind of answer, or no such metrics")
         return answers(self.diagnoser, rows, question, evidence)
 
 

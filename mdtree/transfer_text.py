@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 
 from mdtree.zoo import EVIDENCE, QUESTIONS
-from mdtree.zoo_transfer import Run, TransferResult
+from mdtree.zoo_transfer import Gap, Run, TransferResult
 
 WORDS = {
     "data_set": "one data set left out, with all its families",
@@ -20,14 +21,21 @@ WORDS = {
 }
 """Kind of transfer -> what is done in it."""
 
-METHOD_WORDS = {"parameter_count": "parameter count", "validation": "errors and losses"}
+METHOD_WORDS = {"hyperparameters": "settings", "parameter_count": "parameters"}
+"""Methods whose names in tables differ: settings are width, amount of data, learning rate and temperature; parameters
+their count alone."""
 
 LEGEND = """\
-Shares in percent. Balanced: mean recall over the causes, over networks whose truth is clear; an answer withheld counts
-as wrong. Gain: of the best single change's true gain what the advised change gains, over all networks, ambiguous ones
-too. Answered: not `undetermined`; right: accuracy among these. Mean and worst are over the parts left out, each part
-counting alike. Amb., cens.: share of networks too close to call, and share decided beyond the edge of the grid (not
-asked about). Brackets: 95 % bootstrap intervals over cells."""
+Shares in percent. Balanced: mean recall over the causes, over networks whose truth is clear; an
+answer withheld counts as wrong. Gain: true gain of the advised changes over that of the best ones,
+over all networks, ambiguous ones too. Answered: not `undetermined`; right: accuracy among these.
+Mean and worst are over the parts left out, each part counting alike. Amb., cens.: share too close
+to call, and share decided beyond the edge of the grid and not asked about. Brackets: 95 %
+bootstrap intervals over cells. Fitted on all networks of the rest; asked about all of the part."""
+
+LINE_WIDTH = 100
+NAME_WIDTH = 24
+CELL_WIDTH = 15
 
 
 @dataclass(frozen=True)
@@ -128,73 +136,125 @@ def _lines(result: TransferResult) -> Iterator[str]:
                 yield from part_lines(own, question, result.default_method)
         yield ""
     yield LEGEND
-    yield from (f"\n{line}" if not number else line for number, line in enumerate(gap_lines(result)))
+    for line in gap_lines(result):
+        yield ""
+        yield from wrap(line, LINE_WIDTH, subsequent_indent="  ")
 
 
 def summary_lines(summaries: Sequence[Summary]) -> Iterator[str]:
     """A line for every question, evidence set and method: mean and worst."""
-    yield f"{'':<29}{'balanced accuracy':^46}{'gain':^13}"
-    yield f"{'question, evidence':<25}{'mean':>6} {'worst':>6} {'where':<35}{'mean':>6} {'worst':>6} {'answ.':>6}{'right':>7}"
+    yield f"{'':<23}{'balanced accuracy':^47}{'gain captured':>14}"
+    yield f"{'':<23}{'mean':>6}{'worst':>7}  {'where':<32}{'mean':>7}{'worst':>7}{'answered':>10}{'right':>6}"
     question = ""
     for line in summaries:
         if line.question != question:
             question = line.question
             yield _words(question)
-        name = f"tree, {_words(line.evidence)}" if line.evidence else METHOD_WORDS.get(line.method, line.method)
+        name = f"tree, {_words(line.evidence)}" if line.evidence else method_words(line.method)
+        balanced, where = _percent(line.balanced_accuracy), _cut(line.worst_part, 32)
         yield (
-            f"  {name:<23}{_percent(line.balanced_accuracy):>6} {_percent(line.worst):>6} {_cut(line.worst_part, 34):<35}"
-            f"{_percent(line.gain_captured):>6} {_percent(line.worst_gain):>6} {_percent(line.coverage):>6}"
-            f"{_percent(line.accuracy_answered):>7}"
+            f"  {name:<21}{balanced:>6}{_percent(line.worst):>7}  {where:<32}"
+            f"{_percent(line.gain_captured):>7}{_percent(line.worst_gain):>7}{_percent(line.coverage):>10}"
+            f"{_percent(line.accuracy_answered):>6}"
         )
 
 
 def part_lines(runs: Sequence[Run], question: str, default_method: str) -> Iterator[str]:
-    """Two lists of the parts of a question: the default method by evidence, and the baselines with the gains."""
+    """Lists of the parts of a question: the default method by evidence, the baselines, the default's gains.
+
+    Where it withheld answers, how many it gave and how many of these are right.
+    """
     parts = list(dict.fromkeys(run.left_out for run in runs))
-    width = min(30, max(len(part) for part in parts))
     own = {(run.left_out, run.evidence): run for run in runs if run.method == default_method}
-    size = {run.left_out: run for run in reversed(baseline_runs(runs, runs[0].method))}
-    yield f"{_words(question)}, balanced accuracy".ljust(width + 2) + f"{'n':>6}{'amb.':>5}{'cens.':>6}" + "".join(
-        f"{_words(evidence):>14}" for evidence in EVIDENCE
-    )
-    for part in parts:
-        run = size[part]
-        asked = run.n + run.n_censored + run.n_not_measured
-        shares = f"{run.n:>6}{_percent(run.n_ambiguous / run.n, 0):>5}{_percent(run.n_censored / asked, 0):>6}"
-        yield f"  {_cut(part, width):<{width}}{shares}" + "".join(
-            f"{_with_interval(own.get((part, evidence))):>14}" for evidence in EVIDENCE
-        )
     names = list(dict.fromkeys(run.method for run in runs if run.method != default_method))
     rivals = {(run.left_out, name): run for name in names for run in baseline_runs(runs, name)}
-    heads = [METHOD_WORDS.get(name, name)[:15] for name in names]
-    yield " " * (width + 2) + "".join(f"{head:>16}" for head in heads)
+    sizes = {run.left_out: run for method in (default_method, *names) for run in baseline_runs(runs, method)}
+    evidence_words = [_words(evidence) for evidence in EVIDENCE]
+
+    yield _part_line(f"{_words(question)}: balanced", ("n", "amb.", "cens."), evidence_words)
     for part in parts:
-        cells = [_with_interval(rivals.get((part, name))) for name in names]
-        yield f"  {_cut(part, width):<{width}}" + "".join(f"{cell:>16}" for cell in cells)
+        yield _part_line(
+            f"  {short_name(part)}", _counts(sizes[part]), [_balanced(own.get((part, e))) for e in EVIDENCE]
+        )
+    if names:
+        yield _part_line("  baselines: balanced", (), [method_words(name) for name in names])
+        for part in parts:
+            yield _part_line(f"  {short_name(part)}", (), [_balanced(rivals.get((part, name))) for name in names])
+    yield _part_line("  gain captured", (), evidence_words)
+    for part in parts:
+        yield _part_line(f"  {short_name(part)}", (), [_gain(own.get((part, e))) for e in EVIDENCE])
+    if any(run.coverage < 1 for run in own.values()):
+        yield _part_line("  answered / right", (), evidence_words)
+        for part in parts:
+            yield _part_line(f"  {short_name(part)}", (), [_answered(own.get((part, e))) for e in EVIDENCE])
+
+
+def _part_line(name: str, counts: Sequence[str], cells: Sequence[str]) -> str:
+    numbers = (
+        "".join(count.rjust(width) for count, width in zip(counts, (5, 5, 6), strict=True)) if counts else " " * 16
+    )
+    return f"{_cut(name, NAME_WIDTH):<{NAME_WIDTH}}{numbers}" + "".join(cell.rjust(CELL_WIDTH) for cell in cells)
+
+
+def _counts(run: Run) -> tuple[str, str, str]:
+    total = run.n + run.n_censored + run.n_not_measured
+    return str(run.n), _percent(run.n_ambiguous / run.n, 0), _percent(run.n_censored / total, 0)
+
+
+def short_name(part: str) -> str:
+    """A part without its scale: of which kind that is the heading says, where it begins the summary."""
+    return part.partition(": ")[0]
 
 
 def gap_lines(result: TransferResult) -> list[str]:
-    """What was not run, and why, equal reasons together."""
-    grouped: dict[tuple[str, str, str], list[str]] = {}
+    """What was not run, and why: a line for every part and reason."""
+    grouped: dict[tuple[str, str], list[Gap]] = {}
     for gap in result.gaps:
-        what = ", ".join(_words(word) for word in (gap.question, gap.evidence, gap.method) if word)
-        grouped.setdefault((gap.left_out, gap.method and gap.method, gap.reason), []).append(what)
-    return [
-        f"not run: {left_out}{'; ' if any(what) else ''}{' / '.join(filter(None, what))}: {reason}"
-        for (left_out, _, reason), what in grouped.items()
-    ]
+        grouped.setdefault((gap.left_out, gap.reason), []).append(gap)
+    return [f"not run: {', '.join([part, *_concerned(gaps)])}: {reason}" for (part, reason), gaps in grouped.items()]
 
 
-def _with_interval(run: Run | None) -> str:
-    if run is None or run.balanced_accuracy is None:
-        return "-"
-    if run.interval is None:
-        return _percent(run.balanced_accuracy)
-    return f"{_percent(run.balanced_accuracy)} [{_percent(run.interval[0], 0)} {_percent(run.interval[1], 0)}]"
+def _concerned(gaps: Sequence[Gap]) -> list[str]:
+    """Questions, evidence sets (unless all) and methods of gaps that have one reason."""
+    words = list(dict.fromkeys(_words(gap.question) for gap in gaps if gap.question))
+    for names, all_of_them in (
+        ([gap.evidence for gap in gaps if gap.evidence], EVIDENCE),
+        ([gap.method for gap in gaps if gap.method], ()),
+    ):
+        distinct = tuple(dict.fromkeys(names))
+        if distinct and distinct != all_of_them:
+            words.append("(" + ", ".join(map(_words, distinct)) + ")")
+    return words
+
+
+def method_words(method: str) -> str:
+    """What a method is called in tables."""
+    return METHOD_WORDS.get(method, method)
+
+
+def _balanced(run: Run | None) -> str:
+    return "-" if run is None else _with_interval(run.balanced_accuracy, run.interval)
+
+
+def _gain(run: Run | None) -> str:
+    return "-" if run is None else _with_interval(run.gain_captured, run.gain_interval)
+
+
+def _answered(run: Run | None) -> str:
+    return "-" if run is None else f"{_percent(run.coverage)} / {_percent(run.accuracy_answered)}"
+
+
+def _with_interval(share: float | None, interval: tuple[float, float] | None) -> str:
+    if share is None or interval is None:
+        return _percent(share)
+    return f"{_percent(share)} [{_percent(interval[0], 0)} {_percent(interval[1], 0)}]"
 
 
 def _percent(share: float | None, digits: int = 1) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f}"
+    if share is None:
+        return "-"
+    text = f"{100 * share:.{digits}f}"
+    return "100" if text == "100.0" else text
 
 
 def _cut(text: str, width: int) -> str:

@@ -167,23 +167,25 @@ def _scales(frame: pd.DataFrame, seed: int) -> Iterator[Part | NoPart]:
     for family in dict.fromkeys(frame["family"].tolist()):
         own = (frame["family"] == family).to_numpy()
         for column, least, words in (
-            ("width", SMALLEST_WIDTHS, "width above {:g}"),
-            ("train_size", 1, "more than {:g} samples"),
+            ("width", SMALLEST_WIDTHS, "width > {:g}"),
+            ("train_size", 1, "data > {:g}"),
         ):
             values = frame[column].to_numpy(dtype=float)
             distinct = np.unique(values[own])
             if distinct.size <= least:
                 only = ", ".join(f"{value:g}" for value in distinct)
-                yield NoPart(f"{family}, {column} left out", f"all of it is {column.replace('_', ' ')} {only}")
+                yield NoPart(
+                    f"{family}: {words.partition(' ')[0]}", f"its networks are all of {column.replace('_', ' ')} {only}"
+                )
                 continue
             last = distinct[least - 1]
             larger = own & (values > last)
-            yield Part(f"{family}, {words.format(last)}", column, own & ~larger, larger)
+            yield Part(f"{family}: {words.format(last)}", column, own & ~larger, larger)
         cells = frame["cell"].to_numpy(dtype=str)
         distinct = np.unique(cells[own])
         if distinct.size <= DRAWN_CELLS:
-            yield NoPart(f"{family}, all but {DRAWN_CELLS} cells", f"it has {distinct.size} cells")
+            yield NoPart(f"{family}: cells > {DRAWN_CELLS}", f"it has only {distinct.size}")
             continue
         drawn = np.random.default_rng(seed).permutation(distinct)[:DRAWN_CELLS]
         inside = own & np.isin(cells, drawn)
-        yield Part(f"{family}, all but {DRAWN_CELLS} cells", "cells", inside, own & ~inside)
+        yield Part(f"{family}: cells > {DRAWN_CELLS}", "cells", inside, own & ~inside)

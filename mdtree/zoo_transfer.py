@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mdtree.errors import InputError
 from mdtree.evaluation import action_gains
-from mdtree.fitting import cell_names
+from mdtree.leaf_statistics import cell_names
 from mdtree.scoring import Answers, Interval, Scores, bootstrap_intervals, score
-from mdtree.transfer_methods import DEFAULT, Answering, Method, methods_with
+from mdtree.transfer_methods import Answering, Method, methods_with
 from mdtree.zoo import ALONE_METRICS, EVIDENCE, PAIR_METRICS, QUESTIONS, TEST_METRICS, UNLABELLED
-from mdtree.zoo_parts import NoPart, Part, parts_of
+from mdtree.zoo_parts import Part, parts_of
 
 UNDETERMINED = "undetermined"
 
@@ -183,6 +183,8 @@ def _run_part(
 
 @dataclass(frozen=True)
 class _PartTask:
+    """A part with all methods fitted (or why one could not be)."""
+
     part: Part
     methods: Sequence[Method]
     ready: Mapping[str, Answering | InputError]
@@ -190,6 +192,7 @@ class _PartTask:
     n_fitted: int
 
     def ask(self, question: str) -> Iterator[Run | Gap]:
+        """Runs and gaps of a question, evidence sets in their order, methods in theirs."""
         trained = self.asked[self.asked["diverged"] == 0]
         known = trained[label_known(trained, question)]
         kinds = sorted(set(known[f"label_{question}"]) - set(UNLABELLED))
@@ -197,39 +200,32 @@ class _PartTask:
             words = f"all that is clear is {kinds[0].replace('_', ' ')}" if kinds else "no network has a clear answer"
             yield Gap(self.part.name, question, "", "", f"{words}: nothing to tell apart")
             return
-        figures: dict[tuple[str, bytes], dict[str, Any]] = {}
+        counts = {"n_censored": len(trained) - len(known), "n_diverged": len(self.asked) - len(trained)}
+        # figures of methods that do not see the evidence, by the rows asked about
+        kept: dict[tuple[str, bytes], dict[str, Any]] = {}
         for evidence in EVIDENCE:
             here = has_evidence(known, evidence)
             if not here.any():
                 yield Gap(self.part.name, question, evidence, "", "its networks lack such metrics")
                 continue
+            left = {**counts, "n_not_measured": len(known) - int(here.sum()), "n_fitted": self.n_fitted}
             for method in self.methods:
-                key = (evidence if method.sees_evidence else "", here.tobytes())
-                key = (f"{method.name} {key[0]}", key[1])
                 try:
-                    if key not in figures:
-                        figures[key] = run_figures(known[here], question, self._answers(method, known[here], question, evidence))
+                    figures = kept.get((method.name, here.tobytes())) or self._figures(
+                        method, known[here], question, evidence
+                    )
                 except InputError as error:
                     yield Gap(self.part.name, question, evidence, method.name, str(error))
                     continue
-                yield Run(
-                    left_out=self.part.name,
-                    transfer=self.part.transfer,
-                    question=question,
-                    evidence=evidence,
-                    method=method.name,
-                    **figures[key],
-                    n_censored=len(trained) - len(known),
-                    n_diverged=len(self.asked) - len(trained),
-                    n_not_measured=len(known) - int(here.sum()),
-                    n_fitted=self.n_fitted,
-                )
+                if not method.sees_evidence:
+                    kept[method.name, here.tobytes()] = figures
+                yield Run(self.part.name, self.part.transfer, question, evidence, method.name, **{**figures, **left})
 
-    def _answers(self, method: Method, rows: pd.DataFrame, question: str, evidence: str) -> np.ndarray:
+    def _figures(self, method: Method, rows: pd.DataFrame, question: str, evidence: str) -> dict[str, Any]:
         answering = self.ready[method.name]
         if isinstance(answering, InputError):
             raise answering
-        return answering(rows, question, evidence)
+        return run_figures(rows, question, answering(rows, question, evidence))
 
 
 def label_known(rows: pd.DataFrame, question: str) -> np.ndarray:
@@ -240,7 +236,7 @@ def label_known(rows: pd.DataFrame, question: str) -> np.ndarray:
 
 def has_evidence(rows: pd.DataFrame, evidence: str) -> np.ndarray:
     """Rows with a metric of every kind that an evidence set names: of the network, of a pair, of the test data."""
-    kinds = [ALONE_METRICS]
+    kinds: list[tuple[str, ...]] = [ALONE_METRICS]
     kinds += [PAIR_METRICS] if evidence.startswith("sibling") else []
     kinds += [TEST_METRICS] if evidence.endswith("_test") else []
     return np.all([rows[list(names)].notna().any(axis=1).to_numpy() for names in kinds], axis=0)
@@ -293,16 +289,3 @@ def _plain(value: float) -> float | None:
 
 def _pair(interval: Interval) -> tuple[float, float] | None:
     return None if math.isnan(interval.low) else (interval.low, interval.high)
-
-
-__all__ = [
-    "DEFAULT",
-    "Gap",
-    "NoPart",
-    "Run",
-    "TransferResult",
-    "has_evidence",
-    "label_known",
-    "run_figures",
-    "run_transfer",
-]

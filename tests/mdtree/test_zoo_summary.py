@@ -68,7 +68,7 @@ def test_shares_of_causes_are_among_cells_with_a_cause(zoo):
         "model_too_small": 1 / 20,
         "too_little_data": 19 / 20,
     }
-    assert "Below 10 %, hardly learnt: too low, too high, too small." in family_text(found)
+    assert "Under 10 %, too few for a tree to learn: too low, too high, too small." in family_text(found)
 
 
 def test_a_family_with_one_width_is_judged_by_the_questions_it_can_answer():

@@ -14,22 +14,25 @@ from mdtree.fitting import FitOptions, fit_diagnoser
 from mdtree.nodes import text
 from mdtree.report import scores_text
 from mdtree.zoo import read_zoo
+from mdtree.zoo_parts import read_zoos
 
 
 @click.command("train")
-@click.argument("zoo", type=click.Path(path_type=Path))
+@click.argument("zoos", nargs=-1, required=True, metavar="ZOO...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Where the diagnoser goes (JSON).")
 @click.option("--depth", type=click.IntRange(1, 4), default=FitOptions.max_depth, show_default=True)
 @click.option("--leaves", type=click.IntRange(2, 8), default=FitOptions.max_leaves, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnoser as JSON instead of its trees.")
-def train_command(zoo: Path, output: Path, depth: int, leaves: int, as_json: bool) -> int:
-    """Fit a diagnoser on a zoo table; rows marked held_out are not used."""
-    fitted = fit_diagnoser(read_zoo(zoo), zoo.stem, FitOptions(max_depth=depth, max_leaves=leaves))
+def train_command(zoos: tuple[Path, ...], output: Path, depth: int, leaves: int, as_json: bool) -> int:
+    """Fit a diagnoser on one zoo table, or on several taken together; rows marked held_out are not used."""
+    name = zoos[0].stem if len(zoos) == 1 else output.stem
+    frame = read_zoo(zoos[0]) if len(zoos) == 1 else read_zoos(zoos)
+    fitted = fit_diagnoser(frame, name, FitOptions(max_depth=depth, max_leaves=leaves))
     write_diagnoser(fitted, output)
     if as_json:
         click.echo(json.dumps(diagnoser_to_dict(fitted), indent=1, ensure_ascii=False))
         return 0
-    click.echo(f"{output}: fitted on {fitted.zoo['rows']} networks in {fitted.zoo['cells']} cells of {zoo}")
+    click.echo(f"{output}: fitted on {fitted.zoo['rows']} networks in {fitted.zoo['cells']} cells of {', '.join(map(str, zoos))}")
     for evidence, question in fitted.trees["verdict"].items():
         click.echo(f"\nverdict, evidence {evidence}\n{text(question.tree)}")
     return 0

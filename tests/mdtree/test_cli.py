@@ -215,6 +215,19 @@ def test_train_then_evaluate(run, zoo, tmp_path):
     assert "majority" in out
 
 
+def test_one_diagnoser_of_two_zoos(run, zoo, tmp_path):
+    table = read_zoo(zoo)
+    write_zoo(table.assign(family="other", data_set="elsewhere"), tmp_path / "other.csv")
+    code, out, _ = run("train", zoo, tmp_path / "other.csv", "-o", tmp_path / "both.json")
+    assert code == 0
+    fitted = json.loads((tmp_path / "both.json").read_text())
+    assert fitted["name"] == "both"
+    assert fitted["zoo"]["data_sets"] == ["elsewhere", "formula"]
+    assert fitted["zoo"]["rows"] == 2 * int((table["split"] == "fit").sum())
+    code, _, error = run("train", zoo, zoo, "-o", tmp_path / "twice.json")
+    assert (code, error) == (2, "mdtree: a zoo table is named twice; expected each table once\n")
+
+
 def test_label_makes_the_labels_of_a_measured_table(run, zoo, tmp_path):
     code, out, _ = run("zoo", "label", zoo, "-o", tmp_path / "again.csv", "--json")
     assert code == 0

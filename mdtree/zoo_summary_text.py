@@ -174,7 +174,8 @@ def causes_text(summary: FamilySummary) -> str:
     shares = ", ".join(f"{SHORT[cause]} {percent(share)}" for cause, share in summary.cause_shares.items())
     rare = [SHORT[cause] for cause, share in summary.cause_shares.items() if share < LEAST_CAUSE_SHARE]
     text = f"  Causes among cells that are not healthy: {shares}."
-    return text + (f"\n  Under {percent(LEAST_CAUSE_SHARE)}, too few for a tree to learn: {', '.join(rare)}." if rare else "")
+    few = f"\n  Under {percent(LEAST_CAUSE_SHARE)}, too few for a tree to learn: {', '.join(rare)}."
+    return text + few if rare else text
 
 
 def agreement_rows(agreement: HalfAgreement) -> list[tuple[str, ...]]:

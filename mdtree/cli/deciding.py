@@ -32,7 +32,8 @@ def train_command(zoos: tuple[Path, ...], output: Path, depth: int, leaves: int,
     if as_json:
         click.echo(json.dumps(diagnoser_to_dict(fitted), indent=1, ensure_ascii=False))
         return 0
-    click.echo(f"{output}: fitted on {fitted.zoo['rows']} networks in {fitted.zoo['cells']} cells of {', '.join(map(str, zoos))}")
+    tables = ", ".join(map(str, zoos))
+    click.echo(f"{output}: fitted on {fitted.zoo['rows']} networks in {fitted.zoo['cells']} cells of {tables}")
     for evidence, question in fitted.trees["verdict"].items():
         click.echo(f"\nverdict, evidence {evidence}\n{text(question.tree)}")
     return 0

@@ -218,7 +218,7 @@ def test_train_then_evaluate(run, zoo, tmp_path):
 def test_one_diagnoser_of_two_zoos(run, zoo, tmp_path):
     table = read_zoo(zoo)
     write_zoo(table.assign(family="other", data_set="elsewhere"), tmp_path / "other.csv")
-    code, out, _ = run("train", zoo, tmp_path / "other.csv", "-o", tmp_path / "both.json")
+    code, _, _ = run("train", zoo, tmp_path / "other.csv", "-o", tmp_path / "both.json")
     assert code == 0
     fitted = json.loads((tmp_path / "both.json").read_text())
     assert fitted["name"] == "both"

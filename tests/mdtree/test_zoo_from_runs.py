@@ -16,6 +16,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 
+
 def user_loop() -> str:
     """The training loop that the README shows."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)

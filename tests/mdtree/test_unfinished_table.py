@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -202,7 +203,8 @@ def test_sigkill_at_any_moment_leaves_every_part_whole_or_absent(tmp_path: Path)
             child = int(writer.stdout.readline())
             if moment is not None:
                 time.sleep(moment)
-                os.kill(child, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it was done already
+                    os.kill(child, signal.SIGKILL)
             assert writer.stdout.readline() == "ended\n"
             status = unfinished_status(file)
             if status is not None:

@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+from tiny_zoo import SPECIFICATION
 
 from mdtree.backends import Backend
 from mdtree.build_status import build_record_file
@@ -19,31 +20,6 @@ from mdtree.grid import build_zoo, plan_units
 from mdtree.samples import draw_samples, write_samples
 from mdtree.spec_file import read_spec
 from mdtree.zoo import COLUMNS, METRICS, RFI_COLUMNS, read_zoo
-
-SPECIFICATION = """
-family = "tiny"
-seeds = 3
-[data]
-name = "digits"
-seed = 0
-train = [40, 80]
-label_noise = [0.0]
-[model]
-name = "mlp"
-width = [3, 6]
-[training]
-learning_rate = [0.003, 0.05]
-batch_size = 8
-steps = 60
-momentum = 0.9
-weight_decay = 5e-4
-schedule = "constant_then_linear"
-[held_out]
-share = 0.5
-seed = 1
-[protocol]
-curve_steps = 20
-"""
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,11 @@ zoo: $(STAMP)
 	$(BIN)/mdtree train zoo_samples/digits_mlp.csv -o mdtree/data_files/digits_mlp.json
 	$(BIN)/mdtree evaluate mdtree/data_files/digits_mlp.json zoo_samples/digits_mlp.csv
 
+# the last takes ten minutes on four cores
 docs: $(STAMP)
 	$(BIN)/python docs/decision_path.py
 	$(BIN)/python docs/zoos.py
+	$(BIN)/python docs/transfer.py --workers 4
 
 # two parts need the folder of the public table, the engine's need real images (cifar10/ and mnist10k/ in a folder):
 # make bench TABLE=folder DATA=folder (an hour; alone on the machine, since it takes times)

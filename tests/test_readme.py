@@ -57,6 +57,27 @@ def test_the_figures_are_what_evaluate_gives(scores, row, question, evidence, ba
     assert figures == [round(100 * found["balanced_accuracy"], 1), round(100 * found["gain_captured"], 1)]
 
 
+@pytest.mark.parametrize(
+    ("start", "heading"), [("| a data set (3) |", "## A data set"), ("| a family (14) |", "## A family")]
+)
+@pytest.mark.parametrize(
+    ("row", "method"),
+    [
+        ("tree, one checkpoint", "tree, alone"),
+        ("tree, with a sibling", "tree, sibling"),
+        ("always the more frequent answer", "majority"),
+        ("tree on train and test error and loss", "validation"),
+        ("tree on width, data, learning rate, temperature", "settings"),
+    ],
+)
+def test_the_figures_of_transfer_are_those_of_its_page(start, heading, row, method):
+    page = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+    computed = next(text for text in page[page.index(heading) :].splitlines() if text.startswith(f"| {method} |"))
+    shown = next(text for text in README[README.index(start) :].splitlines() if f"| {row} |" in text)
+    temperature, size, data, _verdict, gain = (cell.strip() for cell in computed.split("|")[2:7])
+    assert [cell.strip() for cell in shown.split("|")[3:7]] == [temperature, size, data, gain]
+
+
 @pytest.fixture(scope="module")
 def scores():
     return evaluate(default_diagnoser(), read_zoo(ROOT / "zoo_samples" / "digits_mlp.csv"))

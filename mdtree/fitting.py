@@ -134,7 +134,7 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
             "data_sets": sorted(set(rows["data_set"])),
             "protocols": sorted(set(rows["protocol"])),
             "rows": len(rows),
-            "cells": rows["cell"].nunique(),
+            "cells": len(set(cell_names(rows))),
             **_not_told(rows),
         },
         trees=trees,

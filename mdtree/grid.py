@@ -11,15 +11,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mdtree.backends import Backend, run_tasks
 from mdtree.build_status import build_record_file
@@ -27,7 +26,7 @@ from mdtree.data import load_data
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
 from mdtree.grid_spec import Unit, ZooSpec, units_of
-from mdtree.grid_unit import UnitTask, finish_unit, fresh
+from mdtree.grid_unit import UnitTask, chosen_device, finish_unit, fresh
 from mdtree.room import label_zoo
 from mdtree.stacking import trains_in_stack
 from mdtree.unfinished_table import UnfinishedTable
@@ -115,36 +114,45 @@ def build_zoo(
     """
     table, started = Path(output), time.time()
     if table.exists():
-        return BuildResult(rows=_complete_table(table, spec), trained=0)
-    units = plan_units(spec)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        rows = _complete_table(table, spec)
+        # a build that was killed at its very end left its parts
+        shutil.rmtree(table.with_name(table.name + ".partial"), ignore_errors=True)
+        return BuildResult(rows, trained=0)
+    units, device, backend = plan_units(spec), chosen_device(device), backend or Backend()
     plan = {**plan_of(spec, units), "device": device}
-    report = progress or (lambda _: None)
     with UnfinishedTable(table, plan, [unit.name for unit in units]) as unfinished:
         if table.exists():  # another builder finished it while this one waited for the lock
             unfinished.remove()
             return BuildResult(rows=_complete_table(table, spec), trained=0)
         waiting = [unit for unit in units if unit.name not in unfinished.finished]
-        done = total = plan["networks"]
-        done -= sum(unit.networks for unit in waiting)
-        report(Progress(done, total, ""))
-        # the widest first: a long unit started last would leave the other workers idle
-        waiting.sort(key=lambda unit: (-unit.block.width, -unit.block.train_size))
-        tasks = [UnitTask(unit, device) for unit in waiting]
-        backend = backend or Backend()
-        for index, result in run_tasks(finish_unit, tasks, backend):
-            unit = waiting[index]
-            unfinished.add(unit.name, result.rows, MEASURED_COLUMNS, result.facts)
-            done += unit.networks
-            report(Progress(done, total, unit.name))
+        _finish_units(waiting, plan["networks"], unfinished, backend, device, progress or (lambda _: None))
         labelled = label_zoo(unfinished.rows())
-        facts = unfinished.facts()
-        record = _record(facts, time.time() - started if len(waiting) == len(units) else None, backend)
+        wall_seconds = time.time() - started if len(waiting) == len(units) else None
+        record = _record(unfinished.facts(), wall_seconds, backend)
         write_atomically(build_record_file(table), (json.dumps(record, indent=1) + "\n").encode())
         write_zoo(labelled, table)
         unfinished.remove()
     return BuildResult(rows=len(labelled), trained=sum(unit.networks for unit in waiting))
+
+
+def _finish_units(
+    waiting: Sequence[Unit],
+    total: int,
+    unfinished: UnfinishedTable,
+    backend: Backend,
+    device: str,
+    report: Callable[[Progress], None],
+) -> None:
+    """Train and measure what waits, and put each unit on disk as it comes."""
+    done = total - sum(unit.networks for unit in waiting)
+    report(Progress(done, total, ""))
+    # the widest first: a long unit started last would leave the other workers idle
+    ordered = sorted(waiting, key=lambda unit: (-unit.block.width, -unit.block.train_size))
+    for index, result in run_tasks(finish_unit, [UnitTask(unit, device) for unit in ordered], backend):
+        unit = ordered[index]
+        unfinished.add(unit.name, result.rows, MEASURED_COLUMNS, result.facts)
+        done += unit.networks
+        report(Progress(done, total, unit.name))
 
 
 def _record(facts: Mapping[str, Mapping[str, Any]], wall_seconds: float | None, backend: Backend) -> dict[str, Any]:

@@ -70,6 +70,13 @@ def finish_unit(task: UnitTask) -> UnitResult:
     return UnitResult(rows, facts)
 
 
+def chosen_device(device: str) -> str:
+    """`auto` is a CUDA device where there is one; anything else is itself."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def network_seed(seed: int) -> int:
     """Seed of the initialisation and of the batch order of network number `seed` of a cell."""
     return 1000 + seed

@@ -22,7 +22,7 @@ from mdtree.data import cut_test_set, load_data
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
 from mdtree.grid_spec import Cell, Unit, ZooSpec
-from mdtree.grid_unit import error_percent, fresh, rebuild, train_unit
+from mdtree.grid_unit import chosen_device, error_percent, fresh, rebuild, train_unit
 from mdtree.stacking import trains_in_stack
 from mdtree.training import Trained
 from mdtree.unfinished_table import UnfinishedTable
@@ -177,9 +177,7 @@ def retrain(
     ResourceError
         The disk is full, or trials ended their worker again and again. What was finished is kept.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    table, seeds = Path(output), trials[0].seeds
+    device, table, seeds = chosen_device(device), Path(output), trials[0].seeds
     wanted = [cell.name for t in trials for cell in t.cells]
     plan = {**trials[0].spec.to_dict(), "fresh_seeds": list(seeds), "device": device}
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:12]

@@ -223,7 +223,8 @@ def test_one_diagnoser_of_two_zoos(run, zoo, tmp_path):
     fitted = json.loads((tmp_path / "both.json").read_text())
     assert fitted["name"] == "both"
     assert fitted["zoo"]["data_sets"] == ["elsewhere", "formula"]
-    assert fitted["zoo"]["rows"] == 2 * int((table["split"] == "fit").sum())
+    fit = table[table["split"] == "fit"]
+    assert (fitted["zoo"]["rows"], fitted["zoo"]["cells"]) == (2 * len(fit), 2 * fit["cell"].nunique())
     code, _, error = run("train", zoo, zoo, "-o", tmp_path / "twice.json")
     assert (code, error) == (2, "mdtree: a zoo table is named twice; expected each table once\n")
 

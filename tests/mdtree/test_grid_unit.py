@@ -112,9 +112,13 @@ def test_the_neighbour_of_a_diverged_network_has_no_pair_metrics():
 
 
 def test_a_finished_unit_tells_what_it_took_and_leaves_the_threads_alone():
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    result = finish_unit(UnitTask(the_unit(SMALL)))
-    assert torch.get_num_threads() == 2
+    try:
+        result = finish_unit(UnitTask(the_unit(SMALL)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     assert (result.facts["networks"], result.facts["diverged"], result.facts["trained"]) == (6, 0, "stack")
     assert result.facts["train_seconds"] > 0 < result.facts["measure_seconds"]
     assert result.rows["trained"].eq("stack").all()

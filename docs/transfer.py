@@ -19,9 +19,10 @@ import matplotlib.pyplot as plt
 from mdtree.cli.progress import progress_bar
 from mdtree.errors import InputError
 from mdtree.files import write_atomically
+from mdtree.transfer_methods import AGREEING
 from mdtree.transfer_plots import TITLES, draw_transfers
 from mdtree.transfer_text import Summary, method_words, summarise, transfer_text
-from mdtree.zoo import QUESTIONS
+from mdtree.zoo import EVIDENCE, QUESTIONS
 from mdtree.zoo_parts import GROUPS, LEAVE_OUT, read_zoos
 from mdtree.zoo_transfer import TransferResult, run_transfer
 
@@ -36,7 +37,8 @@ the part. Written by `python docs/transfer.py`; `mdtree transfer zoo_samples/*.c
 tables.
 
 The *trees* are those of `mdtree train`, one for each question and evidence set: the network *alone*, with a *sibling*
-(the same training from another seed), with or without *test* metrics. Beside them, fitted on the same rows: the
+(the same training from another seed), with or without *test* metrics. Where several families are fitted on, the verdict
+is composed of questions; inside one family it is a tree of its own. Beside them, fitted on the same rows: the
 *majority* answer; a tree on the *settings* (width, amount of data, learning rate, temperature); on the number of
 *parameters* alone; on errors and losses of training and *validation*. The true answers of a left-out part, and of what
 is fitted on where scale is left out, come from the whole grid of its family.
@@ -62,7 +64,7 @@ def main(samples: Path, page: Path, workers: int) -> None:
     for chosen, picture in ((groups, page.with_suffix(".png")), (scales, page.with_name(f"{page.stem}_scale.png"))):
         _draw(chosen, picture)
         lines.append(f"![Balanced accuracy of every part left out]({picture.name})\n")
-        lines += [line for result in chosen for line in overview(result)]
+        lines += [line for result in chosen for line in (*overview(result), *withheld(result))]
     lines += [line for result in results for line in details(result)]
     write_atomically(page, ("\n".join(lines).rstrip() + "\n").encode())
 
@@ -78,7 +80,8 @@ def overview(result: TransferResult) -> Iterator[str]:
     """A table for each kind of transfer: a row per method, a column per question."""
     for transfer in dict.fromkeys(run.transfer for run in result.runs):
         runs = [run for run in result.runs if run.transfer == transfer]
-        found = {(s.question, _name(s)): s for s in summarise(runs, result.default_method)}
+        summaries = [s for s in summarise(runs, result.default_method) if s.method != AGREEING]
+        found = {(s.question, _name(s)): s for s in summaries}
         count = len({run.left_out for run in runs})
         yield f"## {TITLES[transfer][0].upper()}{TITLES[transfer][1:]}: {count} {'part' if count == 1 else 'parts'}\n"
         yield f"| balanced | {' | '.join(q.replace('_', ' ') for q in QUESTIONS)} | gain of the verdict |"
@@ -88,6 +91,33 @@ def overview(result: TransferResult) -> Iterator[str]:
             cells.append(_mean_and_worst(found.get(("verdict", name)), "gain_captured", "worst_gain"))
             yield f"| {name} | {' | '.join(cells)} |"
         yield ""
+
+
+def withheld(result: TransferResult) -> Iterator[str]:
+    """The temperature where the readings agree: how often they do, and how often it is right then."""
+    runs = [run for run in result.runs if run.method == AGREEING]
+    if not runs:
+        return
+    words = result.leave_out.replace("_", " ")
+    article = "an" if words[0] in "aeiou" else "a"
+    yield f"### The temperature, withheld where its readings disagree; {article} {words} left out\n"
+    yield "| evidence | answered, of all | answered, of the clear | right, of what is answered and clear | worst part |"
+    yield "|---|---:|---:|---:|---|"
+    for evidence in EVIDENCE:
+        own = [run for run in runs if run.evidence == evidence and run.accuracy_answered]
+        if own:
+            clear = [(run.accuracy or 0.0) / (run.accuracy_answered or 1.0) for run in own]
+            worst = min(own, key=lambda run: run.accuracy_answered or 0.0)
+            yield (
+                f"| {evidence.replace('_', ' ')} | {_mean_share([run.coverage for run in own])} | {_mean_share(clear)} "
+                f"| {_mean_share([run.accuracy_answered or 0.0 for run in own])} "
+                f"| {worst.left_out}: {100 * (worst.accuracy_answered or 0.0):.0f} |"
+            )
+    yield ""
+
+
+def _mean_share(shares: Sequence[float]) -> str:
+    return f"{100 * sum(shares) / len(shares):.0f} ({100 * min(shares):.0f})"
 
 
 def _name(summary: Summary) -> str:

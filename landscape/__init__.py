@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         linear_barrier_percent,
         linear_path,
     )
+    from landscape.features import Features, Spread, feature_rank_share, idle_feature_share, last_features, logit_spread
     from landscape.hessian import Eigenvalues, SpectralDensity, TraceEstimate, spectral_density, top_eigenvalues, trace
     from landscape.lanczos import SymmetricOperator
     from landscape.measure import measure
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from landscape.objective import ClassificationData, LossAndError, Objective, Samples, Task
     from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
     from landscape.spectra import LayerSpectrum, layer_spectra
+    from landscape.weight_noise import weight_noise_loss
 
 __all__ = [
     "ALONE_METRICS",
@@ -44,6 +46,7 @@ __all__ = [
     "Cost",
     "Eigenvalues",
     "Execution",
+    "Features",
     "LandscapeError",
     "LayerSpectrum",
     "LossAndError",
@@ -55,17 +58,22 @@ __all__ = [
     "Protocol",
     "Samples",
     "SpectralDensity",
+    "Spread",
     "SymmetricOperator",
     "Task",
     "TraceEstimate",
     "Value",
     "barrier",
     "disagreement",
+    "feature_rank_share",
     "fit_curve",
+    "idle_feature_share",
+    "last_features",
     "layer_spectra",
     "linear_barrier_percent",
     "linear_cka",
     "linear_path",
+    "logit_spread",
     "measure",
     "measure_many",
     "mixup",
@@ -73,6 +81,7 @@ __all__ = [
     "spectral_density",
     "top_eigenvalues",
     "trace",
+    "weight_noise_loss",
 ]
 
 _NEEDS_TORCH = {
@@ -86,9 +95,13 @@ _NEEDS_TORCH = {
     **dict.fromkeys(("ClassificationData", "LossAndError", "Objective", "Samples", "Task"), "objective"),
     **dict.fromkeys(("disagreement", "linear_cka", "mixup", "parameter_distance"), "similarity"),
     **dict.fromkeys(("LayerSpectrum", "layer_spectra"), "spectra"),
+    **dict.fromkeys(
+        ("Features", "Spread", "feature_rank_share", "idle_feature_share", "last_features", "logit_spread"), "features"
+    ),
     "SymmetricOperator": "lanczos",
     "measure": "measure",
     "measure_many": "measure_many",
+    "weight_noise_loss": "weight_noise",
 }
 
 

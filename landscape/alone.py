@@ -104,6 +104,17 @@ def _put_error_over_chance(ledger: Ledger, chance: float) -> None:
         )
 
 
+def put_loss_over_chance(ledger: Ledger, chance_loss: float) -> None:
+    """``train_loss`` over `chance_loss`, the loss in nats of the best constant answer."""
+    if chance_loss <= 0:
+        ledger.skip(("train_loss_over_chance",), "all training labels are of one class, so that chance costs no loss")
+    elif "train_loss" in ledger.metrics:
+        loss = ledger.metrics["train_loss"]
+        ledger.put("train_loss_over_chance", loss.value / chance_loss, loss.standard_error / chance_loss)
+    else:
+        ledger.skip(("train_loss_over_chance",), "needs train_loss, which is not finite")
+
+
 def _put_gradient(ledger: Ledger, objective: Objective, found: FirstOrder) -> None:
     """Squared norm of the gradient over P, and both norms of each parameter tensor."""
     network, count = objective.network, objective.parameter_count

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from landscape.connectivity import pair_gradients
+from landscape.features import FEATURE_SAMPLES
 from landscape.objective import Objective
 from landscape.protocol import Protocol
 
@@ -99,7 +100,8 @@ def cut_to_budget(
     if most < samples:
         flags.append(f"budget_cut_samples_to_{most}")
     used = min(samples, most)
-    affordable -= 2 * used
+    # the pass over all samples, and ten forward passes over the few that features and weight noise are read from
+    affordable -= 2 * used + 10 / 3 * min(FEATURE_SAMPLES, used)
     pair = pairs * sibling_gradients(protocol, used, batch_norm)
     if pair < affordable:
         affordable -= pair

@@ -19,11 +19,13 @@ from landscape.alone import (
     measure_hessian_by_pyhessian,
     measure_weight_growth,
     put_loss,
+    put_loss_over_chance,
 )
 from landscape.budget import Clock, cut_to_budget, seconds_per_gradient, sibling_gradients
 from landscape.connectivity import check_same_architecture, same_weights
 from landscape.errors import LandscapeError
 from landscape.failures import out_of_memory
+from landscape.features import FEATURE_METRICS, measure_features
 from landscape.finiteness import not_finite
 from landscape.ledger import Ledger, Progress
 from landscape.measurement import Cost, Measurement
@@ -33,12 +35,16 @@ from landscape.protocol import METRICS, PAIR_METRICS, TEST_METRICS, Execution, P
 from landscape.sampling_error import SamplingPlan
 from landscape.siblings import measure_siblings
 from landscape.task import ClassificationData, Samples, Task
+from landscape.weight_noise import measure_weight_noise
 
 T = TypeVar("T")
 
 NEEDS_LOGITS = (
     "train_error_percent",
     "train_error_over_chance",
+    "train_loss_over_chance",
+    *FEATURE_METRICS,
+    "weight_noise_loss_over_chance",
     "test_error_percent",
     *(name for name in PAIR_METRICS if name != "parameter_distance"),
 )
@@ -165,11 +171,12 @@ class _Work:
             self.ledger.flag(flag)
         if self.objective.execution != execution:
             self._say_batch_size()
-        self.chance = 0.0
+        self.chance = self.chance_loss = 0.0
         if self.objective.task is None:
             self.ledger.skip(NEEDS_LOGITS, "needs logits, and only a loss function is known")
         elif self.objective.data is not None:
             self.chance = self.objective.task.chance_error_percent(self.objective.data.targets)
+            self.chance_loss = self.objective.task.chance_loss(self.objective.data.targets)
 
     def alone(self) -> None:
         """The metrics of the network by itself."""
@@ -177,6 +184,10 @@ class _Work:
         ledger, objective, protocol = self.ledger, self.objective, self.protocol
         plan = SamplingPlan(self.available, protocol.precision, self.cut.first_samples, protocol.seed)
         first = self._enduring(lambda: measure_first_order(ledger, objective, plan, protocol.trace, self.chance))
+        if objective.task is not None:
+            put_loss_over_chance(ledger, self.chance_loss)
+            self._enduring(lambda: measure_features(ledger, objective, self.available))
+            self._enduring(lambda: measure_weight_noise(ledger, objective, protocol.seed, self.chance_loss))
         self._enduring(lambda: _measure_test(ledger, objective, self.request.test))
         measure_weight_growth(ledger, objective.network, protocol, fresh, initial_norm_squared)
         if not self._in_time("the Hessian", (*EIGENVALUE_METRICS, *TRACE_METRICS)):

@@ -23,6 +23,11 @@ ALONE_METRICS: tuple[str, ...] = (
     "hessian_trace_per_parameter",
     "gradient_norm_squared_per_parameter",
     "log_weight_growth",
+    "train_loss_over_chance",
+    "feature_rank_share",
+    "idle_feature_share",
+    "logit_spread",
+    "weight_noise_loss_over_chance",
     "parameter_count",
 )
 """Metrics of one network on its training data."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -232,3 +232,14 @@ class Task:
         """Error in percent of the best constant answer on these targets."""
         labels = self.labels(targets)
         return 100.0 * (1.0 - int(torch.bincount(labels).max()) / len(labels))
+
+    def chance_loss(self, targets: Tensor) -> float:
+        """Loss in nats of the best constant answer on these targets: for labels the entropy of their (weighted) shares.
+
+        Label smoothing, which lifts it, is left out.
+        """
+        like = torch.ones((), dtype=torch.float64, device=targets.device)
+        counts = replace(self, label_smoothing=0.0).coefficients(targets, like).sum(0)
+        shares = counts / counts.sum()
+        shares = shares[shares > 0]
+        return max(0.0, -float((shares * shares.log()).sum() * counts.sum()) / self.normaliser(targets))

@@ -11,6 +11,7 @@ from pathlib import Path
 import landscape
 from landscape import ClassificationData, Execution, LandscapeError, Measurement, Protocol, Samples
 from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
+from mdtree.checkpoint_set import diagnose_set
 from mdtree.data import BUILT_IN_DATA, DataSet, load_data
 from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
@@ -96,6 +97,41 @@ def diagnose(
     sources = Sources(model, data, tuple(siblings), trust)
     record = measure(checkpoint, sources, protocol=protocol, execution=execution, cache=cache)
     return diagnose_record(diagnoser or default_diagnoser(), record)
+
+
+def diagnose_all(
+    checkpoints: Sequence[str | os.PathLike[str]],
+    sources: Sources = Sources(),
+    *,
+    diagnoser: Diagnoser | None = None,
+    protocol: Protocol | None = None,
+    execution: Execution | None = None,
+    cache: bool = False,
+) -> list[Diagnosis]:
+    """Measure and diagnose several checkpoints, those of one task as a set where there are eight or more.
+
+    Parameters
+    ----------
+    checkpoints : sequence of path
+    sources : Sources
+        For all of them.
+    diagnoser : Diagnoser, optional
+        The embedded one by default.
+    protocol, execution, cache
+        As in `measure`.
+
+    Returns
+    -------
+    list of Diagnosis
+        In the order given; see `mdtree.checkpoint_set.diagnose_set`.
+
+    Raises
+    ------
+    InputError
+        As in `diagnose`.
+    """
+    records = [measure(path, sources, protocol=protocol, execution=execution, cache=cache) for path in checkpoints]
+    return diagnose_set(diagnoser or default_diagnoser(), records)
 
 
 def measure(

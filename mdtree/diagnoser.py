@@ -15,12 +15,14 @@ from importlib.resources import files
 from typing import Any
 
 from mdtree.advice import advise
+from mdtree.composition import LEAN, is_composed, lean, walk_composed
 from mdtree.cut_points import format_threshold
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
 from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.files import write_atomically
 from mdtree.nodes import Walk, walk
 from mdtree.record import Metric, Record, read_json
+from mdtree.resemblance import public_reference, resembles
 from mdtree.zoo import CAUSES, FAILURES
 
 UNDETERMINED = "undetermined"
@@ -28,7 +30,10 @@ MARGIN = 0.05
 """A verdict needs this lead in probability over the runner-up; below it the diagnosis is `undetermined`."""
 
 FOREIGN_SHARE = 0.25
-"""Share of metrics outside the zoo's range from which a checkpoint counts as unlike the zoo."""
+"""Share of metrics outside the zoo's range from which a checkpoint counts as unlike the zoo, where the diagnoser keeps
+no reference points."""
+
+PUBLIC_TABLE = "public table"
 
 
 def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None = None) -> Diagnosis:
@@ -54,10 +59,10 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
     question = diagnoser.tree("verdict", evidence)
     values = {name: metric.value for name, metric in record.metrics.items()}
     errors = {name: metric.standard_error for name, metric in record.metrics.items()}
-    walked = walk(question.tree, values, errors)
+    walked = walk_verdict(diagnoser, evidence, values, errors)
     statistics = _mixed(question, walked)
     probabilities = dict(statistics.probability)
-    flags, settle = _straddles(question, walked, values, errors)
+    flags, settle = _straddles(diagnoser, evidence, values, errors)
     gate = _not_training(diagnoser, record.metrics)
     if gate is not None:
         flags.insert(0, "not_training")
@@ -65,6 +70,9 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
     verdict, confidence = _verdict(probabilities)
     if gate == UNDETERMINED:
         verdict = UNDETERMINED
+    if gate is None and readings_disagree(diagnoser, evidence, verdict, values):
+        verdict = UNDETERMINED
+        flags.append("readings_disagree")
     reason = _reason(verdict, record.metrics, trains=gate is None)
     distance = distance_from_zoo(diagnoser, record.metrics)
     flags += _warnings(diagnoser, record, distance)
@@ -82,6 +90,23 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
         distance_from_zoo=distance,
         diagnoser={"name": diagnoser.name, "evidence": evidence, "zoo": dict(diagnoser.zoo)},
     )
+
+
+def walk_verdict(
+    diagnoser: Diagnoser, evidence: str, values: Mapping[str, float], errors: Mapping[str, float] | None = None
+) -> Walk:
+    """The walk to the verdict: through its own tree, or through those of the questions it is composed of."""
+    tree = diagnoser.tree("verdict", evidence).tree
+    if not is_composed(tree):
+        return walk(tree, values, errors)
+    return walk_composed(tree, diagnoser.nodes(evidence), values, errors).walk
+
+
+def readings_disagree(diagnoser: Diagnoser, evidence: str, verdict: str, values: Mapping[str, float]) -> bool:
+    """Whether `verdict` blames a temperature to whose side the mean of the readings does not lean."""
+    sides = {"temperature_too_high": 1.0, "temperature_too_low": -1.0}
+    leaning = lean(diagnoser.nodes(evidence), values) if verdict in sides else None
+    return leaning is not None and sides[verdict] * leaning <= LEAN
 
 
 def _verdict(probabilities: Mapping[str, float]) -> tuple[str, float]:
@@ -105,18 +130,22 @@ def _mixed(question: QuestionTree, walked: Walk) -> LeafStatistics:
 
 
 def _straddles(
-    question: QuestionTree, walked: Walk, values: Mapping[str, float], errors: Mapping[str, float]
+    diagnoser: Diagnoser, evidence: str, values: Mapping[str, float], errors: Mapping[str, float]
 ) -> tuple[list[str], list[str]]:
     """Flags for measured values whose error bar holds the threshold, and what the other side would have said."""
     flags: list[str] = []
     settle: list[str] = []
+    question = diagnoser.tree("verdict", evidence)
+    walked = walk_verdict(diagnoser, evidence, values, errors)
     here = _verdict(_mixed(question, walked).probability)[0]
     for step in walked.path:
         if not step.straddles or step.value is None:
             continue
         other = math.nextafter(step.threshold, math.inf) if step.side == "left" else step.threshold
-        there = _verdict(_mixed(question, walk(question.tree, {**values, step.feature: other}, errors)).probability)[0]
-        flags.append(f"straddles:{step.feature}")
+        changed = walk_verdict(diagnoser, evidence, {**values, step.feature: other}, errors)
+        there = _verdict(_mixed(question, changed).probability)[0]
+        if f"straddles:{step.feature}" not in flags:
+            flags.append(f"straddles:{step.feature}")
         if there != here:
             threshold = format_threshold(step.threshold)
             settle.append(f"{step.feature} is within its error of {threshold}; beyond it the verdict is {there}")
@@ -181,20 +210,43 @@ def _reason(verdict: str, metrics: Mapping[str, Metric], trains: bool) -> str | 
 
 
 def distance_from_zoo(diagnoser: Diagnoser, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """How far a checkpoint lies outside what the zoo holds.
+    """How far a checkpoint is from the networks of the zoo, and which family it is most like.
 
-    For each metric of the zoo: 0 inside the range (1st to 99th percentile of the fitted rows), else the distance from
-    it in widths of the range. `overall` is the share of metrics that lie outside.
+    Returns
+    -------
+    dict
+        `overall`, `limit`, `outside`, `nearest` and `from_nearest` as in `mdtree.zoo_reference.ZooDistance`; `metrics`,
+        how many spreads each lies outside the zoo's range. With the metrics of a pair `resembles` says whether it is
+        closer to the zoo or to the public table of the MD tree paper, whose hot networks hover over a noise floor.
+        Of a diagnoser without reference points: `metrics` in widths of the range, `overall` the share of metrics
+        outside, `limit` 0.25.
     """
+    values = {name: metric.value for name, metric in metrics.items()}
+    reference = diagnoser.reference
+    if reference is None or not any(name in values for name in reference.metrics):
+        return _outside_ranges(diagnoser, values)
+    found = reference.distance(values)
+    told: dict[str, Any] = {
+        "overall": found.overall,
+        "limit": found.limit,
+        "outside": found.outside,
+        "nearest": found.nearest,
+        "metrics": found.per_metric,
+        "from_nearest": found.from_nearest,
+    }
+    if "connectivity_barrier_over_chance" in values and len(diagnoser.zoo["families"]) > 1:
+        told["resembles"] = resembles(values, {"zoo": reference, PUBLIC_TABLE: public_reference()}).nearest
+    return told
+
+
+def _outside_ranges(diagnoser: Diagnoser, values: Mapping[str, float]) -> dict[str, Any]:
     outside: dict[str, float] = {}
     for name, (low, high) in diagnoser.ranges.items():
-        metric = metrics.get(name)
-        if metric is None:
-            continue
-        width = max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-300)
-        outside[name] = max(0.0, low - metric.value, metric.value - high) / width
+        if name in values:
+            width = max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-300)
+            outside[name] = max(0.0, low - values[name], values[name] - high) / width
     share = sum(value > 0 for value in outside.values()) / len(outside) if outside else 0.0
-    return {"overall": share, "metrics": outside}
+    return {"overall": share, "limit": FOREIGN_SHARE, "outside": share > FOREIGN_SHARE, "metrics": outside}
 
 
 def _is_foreign(diagnoser: Diagnoser, record: Record) -> bool:
@@ -207,8 +259,10 @@ def _warnings(diagnoser: Diagnoser, record: Record, distance: Mapping[str, Any])
         flags.append("other_protocol")
     if _is_foreign(diagnoser, record):
         flags.append("foreign_task")
-    if distance["overall"] > FOREIGN_SHARE:
+    if distance["outside"]:
         flags.append("outside_zoo")
+    if distance.get("resembles") == PUBLIC_TABLE:
+        flags.append("resembles_public_table")
     return flags + [f"not_told:{cause}" for cause in diagnoser.zoo.get("not_told", ())]
 
 
@@ -270,6 +324,6 @@ def write_diagnoser(diagnoser: Diagnoser, path: str | os.PathLike[str]) -> None:
 
 
 def default_diagnoser() -> Diagnoser:
-    """The diagnoser fitted on the embedded zoo, `zoo_samples/digits_mlp.csv`."""
-    text = (files("mdtree") / "data_files" / "digits_mlp.json").read_text(encoding="utf-8")
+    """The diagnoser fitted on all reference zoos, `zoo_samples/*.csv`."""
+    text = (files("mdtree") / "data_files" / "reference.json").read_text(encoding="utf-8")
     return diagnoser_from_dict(json.loads(text), "the embedded diagnoser")

@@ -7,14 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mdtree.composition import ANSWERS, COMPONENTS, READINGS, is_composed, question_of
 from mdtree.errors import InputError
 from mdtree.nodes import Node, leaves, splits
 from mdtree.record import RECORD_METRICS
+from mdtree.set_trees import SetTrees, set_trees_from_dict, set_trees_to_dict
 from mdtree.tree_json import from_dict as tree_from_dict
 from mdtree.tree_json import to_dict as tree_to_dict
 from mdtree.zoo import DIRECTIONS, EVIDENCE, FAILURES, QUESTIONS
+from mdtree.zoo_reference import ZooReference
 
 SCHEMA_VERSION = 1
+TREE_QUESTIONS = tuple(dict.fromkeys((*QUESTIONS, *COMPONENTS, *READINGS)))
+"""Questions a diagnoser may hold trees for: those of a zoo's labels, and those a composed verdict asks besides."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,10 @@ class Diagnoser:
     ranges : dict of metric to (low, high)
         1st and 99th percentile of the fitted rows.
     not_training : NotTrainingGate
+    reference : ZooReference, optional
+        Networks of the zoo by which distances from it are told.
+    set_trees : SetTrees, optional
+        Trees on positions within a set of checkpoints of one task (`mdtree.checkpoint_set`).
     """
 
     name: str
@@ -108,6 +117,16 @@ class Diagnoser:
     trees: Mapping[str, Mapping[str, QuestionTree]]
     ranges: Mapping[str, tuple[float, float]]
     not_training: NotTrainingGate
+    reference: ZooReference | None = None
+    set_trees: SetTrees | None = None
+
+    def nodes(self, evidence: str) -> dict[str, Node]:
+        """The trees of an evidence set by question."""
+        return {
+            question: by_evidence[evidence].tree
+            for question, by_evidence in self.trees.items()
+            if evidence in by_evidence
+        }
 
     def tree(self, question: str, evidence: str) -> QuestionTree:
         """The tree of a question for an evidence set.
@@ -140,6 +159,8 @@ def diagnoser_to_dict(diagnoser: Diagnoser) -> dict[str, Any]:
             }
             for question, by_evidence in diagnoser.trees.items()
         },
+        **({"set_trees": set_trees_to_dict(diagnoser.set_trees)} if diagnoser.set_trees else {}),
+        **({"reference": diagnoser.reference.to_dict()} if diagnoser.reference else {}),
     }
 
 
@@ -170,25 +191,40 @@ def diagnoser_from_dict(values: Any, source: str) -> Diagnoser:
             "fit it again with `mdtree train`",
         )
     try:
-        return Diagnoser(
-            name=str(values["name"]),
-            zoo=_zoo(values["zoo"]),
-            trees={
-                _known(question, QUESTIONS): {
-                    _known(evidence, EVIDENCE): _question_tree(question, q) for evidence, q in by_evidence.items()
-                }
-                for question, by_evidence in values["trees"].items()
-            },
-            ranges={
-                _known(name, RECORD_METRICS): (_finite(pair[0]), _finite(pair[1]))
-                for name, pair in values["ranges"].items()
-            },
-            not_training=_gate(values["not_training"]),
+        return _whole(
+            Diagnoser(
+                name=str(values["name"]),
+                zoo=_zoo(values["zoo"]),
+                trees={
+                    _known(question, TREE_QUESTIONS): {
+                        _known(evidence, EVIDENCE): _question_tree(question, q) for evidence, q in by_evidence.items()
+                    }
+                    for question, by_evidence in values["trees"].items()
+                },
+                ranges={
+                    _known(name, RECORD_METRICS): (_finite(pair[0]), _finite(pair[1]))
+                    for name, pair in values["ranges"].items()
+                },
+                not_training=_gate(values["not_training"]),
+                set_trees=set_trees_from_dict(values["set_trees"]) if "set_trees" in values else None,
+                reference=ZooReference.from_dict(values["reference"], source) if "reference" in values else None,
+            )
         )
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{source} is not a valid diagnoser ({type(error).__name__}: {error})") from error
+
+
+def _whole(diagnoser: Diagnoser) -> Diagnoser:
+    """A composed verdict needs the trees of the questions it asks."""
+    for evidence, question in diagnoser.trees.get("verdict", {}).items():
+        if is_composed(question.tree):
+            for split in splits(question.tree):
+                if split.feature not in ANSWERS:
+                    raise InputError(f"a composed verdict that asks {split.feature}", "questions alone")
+                diagnoser.tree(question_of(split.feature), evidence)
+    return diagnoser
 
 
 def _zoo(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,7 +246,7 @@ def _gate(values: Mapping[str, Any]) -> NotTrainingGate:
 def _question_tree(question: str, values: Mapping[str, Any]) -> QuestionTree:
     tree = tree_from_dict(values["tree"])
     for split in splits(tree):
-        _known(split.feature, RECORD_METRICS)
+        _known(split.feature, (*RECORD_METRICS, *ANSWERS) if question == "verdict" else RECORD_METRICS)
     statistics = tuple(_leaf(leaf) for leaf in values["leaves"])
     if question == "verdict" and len(statistics) != len(leaves(tree)):
         raise InputError(f"{len(statistics)} leaf records for {len(leaves(tree))} leaves", "one for each")

@@ -60,7 +60,7 @@ class Diagnosis:
     settle : tuple of str
         What would make an undecided case clear.
     distance_from_zoo : dict
-        `overall` (share of metrics outside the zoo's range) and `metrics` (how far outside, in widths of the range).
+        As `mdtree.diagnoser.distance_from_zoo` tells it.
     diagnoser : dict
         Name, evidence set, and the zoo it was fitted on.
     """
@@ -103,6 +103,7 @@ class Diagnosis:
                     "side": s.side,
                     "share_of_zoo": s.share_of_zoo,
                     "straddles": s.straddles,
+                    **({"question": s.question} if s.question else {}),
                 }
                 for s in self.path
             ],

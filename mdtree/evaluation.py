@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mdtree.diagnoser import diagnose_record
+from mdtree.diagnoser import UNDETERMINED, diagnose_record, readings_disagree
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.errors import InputError
 from mdtree.fitting import FitOptions, folds_of
@@ -111,19 +112,39 @@ def _plain(value: float) -> float | None:
 def answers(diagnoser: Diagnoser, rows: pd.DataFrame, question: str, evidence: str) -> np.ndarray:
     """What the diagnoser answers for every row, given only the metrics of an evidence set.
 
-    The verdict goes the whole way of `diagnose`, gate and margin included.
+    The verdict goes the whole way of `diagnose`, gate and margin included. Where a metric is missing, another question
+    is answered by the label with most of the weight.
     """
     names = [name for name in evidence_metrics(evidence) if name in rows]
     values = rows[names].to_numpy(dtype=float)
+    # no verdict hangs on the distance from the zoo, which would be nine tenths of the work
+    diagnoser = replace(diagnoser, reference=None)
     result = []
     for line in values:
         known = {name: float(value) for name, value in zip(names, line, strict=True) if not math.isnan(value)}
         if question == "verdict":
             result.append(diagnose_record(diagnoser, _record(known), evidence=evidence).verdict)
         else:
-            reached = walk(diagnoser.tree(question, evidence).tree, known).leaves
-            result.append(max(reached, key=lambda part: part[1])[0].label)
+            weights: dict[str, float] = {}
+            for leaf, weight in walk(diagnoser.tree(question, evidence).tree, known).leaves:
+                weights[leaf.label] = weights.get(leaf.label, 0.0) + weight
+            result.append(max(weights, key=lambda label: weights[label]))
     return np.array(result)
+
+
+def temperature_where_readings_agree(diagnoser: Diagnoser, rows: pd.DataFrame, evidence: str) -> np.ndarray:
+    """The answer to `temperature` for every row; `undetermined` where its readings do not lean to the same side.
+
+    The rule by which a diagnosis withholds a temperature (`mdtree.diagnoser.readings_disagree`), asked of every
+    network and not only of those whose verdict is a temperature.
+    """
+    names = [name for name in evidence_metrics(evidence) if name in rows]
+    found = answers(diagnoser, rows, TEMPERATURE, evidence).astype(object)
+    for number, line in enumerate(rows[names].to_numpy(dtype=float)):
+        known = {name: float(value) for name, value in zip(names, line, strict=True) if not math.isnan(value)}
+        if readings_disagree(diagnoser, evidence, str(found[number]), known):
+            found[number] = UNDETERMINED
+    return found.astype(str)
 
 
 def _record(values: dict[str, float]) -> Record:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from mdtree.composed_fit import can_compose, fit_composed
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, NotTrainingGate, QuestionTree
 from mdtree.errors import InputError
 from mdtree.growth import Criterion, GrowthRules, TrainingRows
@@ -21,6 +22,7 @@ from mdtree.nodes import Leaf, Node, Split, leaf_weights, leaves, splits
 from mdtree.refinement import STARTS, refine
 from mdtree.room import step_gains
 from mdtree.scoring import grouped_folds
+from mdtree.set_fit import fit_set_trees
 from mdtree.tree import MDTree
 from mdtree.zoo import (
     CAUSES,
@@ -30,7 +32,9 @@ from mdtree.zoo import (
     RFI_COLUMNS,
     UNLABELLED,
     evidence_metrics,
+    size_free_metrics,
 )
+from mdtree.zoo_reference import ZooReference, fit_reference
 
 NOT_TRAINING_ERROR_OVER_CHANCE = 0.9
 SMALLEST_LEAF = 3
@@ -105,7 +109,13 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
     used = frame.index.isin(rows.index)
     gains = {direction: values[used] for direction, values in step_gains(frame, FACTORS).items()}
     trees: dict[str, dict[str, QuestionTree]] = {}
-    for question in QUESTIONS:
+    if can_compose(rows):
+        limits, folds = (options.max_depth, options.max_leaves), (options.folds, options.seed)
+        for evidence in EVIDENCE:
+            if _present(rows, size_free_metrics(evidence)):
+                for question, fitted_tree in fit_composed(rows, evidence, gains, limits, folds).items():
+                    trees.setdefault(question, {})[evidence] = fitted_tree
+    for question in QUESTIONS if not trees else ():
         labelled = ~rows[f"label_{question}"].isin(UNLABELLED).to_numpy()
         if len(set(rows.loc[labelled, f"label_{question}"])) < 2:
             if question == "verdict":
@@ -118,7 +128,7 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
         trees[question] = {}
         fitted = options.for_rows(int(labelled.sum()))
         for evidence in EVIDENCE:
-            if not _present(rows, evidence_metrics(evidence)):
+            if not _asked(rows, evidence):
                 continue
             tree = fit_tree(rows[labelled], question, evidence, fitted).tree_
             statistics: tuple[LeafStatistics, ...] = ()
@@ -140,7 +150,14 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
         trees=trees,
         ranges=_ranges(rows),
         not_training=_not_training_gate(rows),
+        reference=_reference(rows),
+        set_trees=fit_set_trees(rows) if can_compose(rows) else None,
     )
+
+
+def _reference(rows: pd.DataFrame) -> ZooReference | None:
+    metrics = _present(rows, size_free_metrics("sibling_test"))
+    return fit_reference(rows, metrics) if metrics else None
 
 
 def _not_told(rows: pd.DataFrame) -> dict[str, list[str]]:
@@ -151,7 +168,7 @@ def _not_told(rows: pd.DataFrame) -> dict[str, list[str]]:
 
 def fit_tree(rows: pd.DataFrame, question: str, evidence: str, options: FitOptions = FitOptions()) -> MDTree:
     """The tree of one question and evidence set, fitted on labelled rows."""
-    metrics = _present(rows, evidence_metrics(evidence))
+    metrics = _asked(rows, evidence)
     tree = MDTree(
         max_depth=options.max_depth,
         max_leaves=options.max_leaves,
@@ -170,6 +187,12 @@ def _counted(labels: pd.Series) -> str:
 def _present(rows: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
     """Metrics that the zoo measured at all."""
     return [name for name in metrics if name in rows and rows[name].notna().any()]
+
+
+def _asked(rows: pd.DataFrame, evidence: str) -> list[str]:
+    """Size-free metrics, which travel; all where the zoo (a table made elsewhere) has no two of them."""
+    free = _present(rows, size_free_metrics(evidence))
+    return free if len(free) > 1 else _present(rows, evidence_metrics(evidence))
 
 
 def _columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:

@@ -62,9 +62,9 @@ def plan_units(spec: ZooSpec) -> list[Unit]:
         The data cannot be read, or an architecture cannot be built for it.
     """
     blocks = list(spec.blocks())
-    # the largest amount of data shows whether there is enough of it
+    # the largest amount of data shows whether there is enough of it; measuring asks for the whole test set
     largest = [block for block in blocks if block.train_size == max(spec.train_sizes)]
-    data = load_data(largest[0].data_spec)
+    data = load_data(f"{largest[0].data_spec}&test=all")
     stacks = {block.model_spec: trains_in_stack(fresh(block, data, seed=0)) for block in largest}
     return [unit for block in blocks for unit in units_of(spec, block, stacks[block.model_spec])]
 

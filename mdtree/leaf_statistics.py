@@ -29,7 +29,11 @@ def cell_names(rows: pd.DataFrame) -> np.ndarray:
 
 
 def leaf_statistics(
-    reached: np.ndarray, rows: pd.DataFrame, gains: Mapping[str, np.ndarray], folds: tuple[int, int]
+    reached: np.ndarray,
+    rows: pd.DataFrame,
+    gains: Mapping[str, np.ndarray],
+    folds: tuple[int, int],
+    balance: float = 1.0,
 ) -> tuple[LeafStatistics, ...]:
     """Counts, rooms and the gain of the step to advise, of every leaf.
 
@@ -43,6 +47,8 @@ def leaf_statistics(
         True gains of the steps of `FACTORS` (`mdtree.room.step_gains`).
     folds : tuple of int
         Number of the folds by cell in which a step is chosen on other cells than it is scored on, and their seed.
+    balance : float
+        1: every cause counts as equally frequent; 0: as frequent as it is; 0.5: as the square root of that.
     """
     labels = rows["label_verdict"].to_numpy(dtype=str)
     totals = {f: max(1, int((labels == f).sum())) for f in FAILURES}
@@ -55,7 +61,7 @@ def leaf_statistics(
         result.append(
             LeafStatistics(
                 counts=_rounded(counts),
-                probability=_balanced_probability(counts, totals),
+                probability=_balanced_probability(counts, totals, balance),
                 room_points=_rounded(_rooms(rows, weight)),
                 steps={d: _step_gain(FACTORS[d], gains[d], weight, errors, cells, folds) for d in DIRECTIONS},
             )
@@ -63,10 +69,10 @@ def leaf_statistics(
     return tuple(result)
 
 
-def _balanced_probability(counts: Mapping[str, float], totals: Mapping[str, int]) -> dict[str, float]:
-    """Share of each cause in a leaf if all causes were equally frequent in the zoo, with a pseudo-count each."""
+def _balanced_probability(counts: Mapping[str, float], totals: Mapping[str, int], balance: float) -> dict[str, float]:
+    """Share of each cause in a leaf if causes were (to the power `balance`) equally frequent; a pseudo-count each."""
     scale = sum(totals.values()) / len(totals)
-    balanced = {f: counts[f] * scale / totals[f] + PSEUDO_COUNT for f in counts}
+    balanced = {f: counts[f] * (scale / totals[f]) ** balance + PSEUDO_COUNT for f in counts}
     total = sum(balanced.values())
     # nine digits: the last bits of a sum are not the same in every version of Python
     return {f: round(value / total, 9) for f, value in balanced.items()}

@@ -31,7 +31,7 @@ FOLDER_VARIABLE = "MDTREE_CACHE"
 LIMIT_BYTES = 256 * 2**20
 """What all entries together may hold; beyond it the least recently used are removed."""
 
-MEASURED = ("protocol", "execution", "metrics", "not_measured", "series", "layers", "flags", "cost")
+MEASURED = ("protocol", "execution", "metrics", "signals", "not_measured", "series", "layers", "flags", "cost")
 """The parts of a record that are kept; the others, `checkpoint` and `recipe`, are read from the files each time."""
 
 FORMAT = "mdtree-measurement"

@@ -80,6 +80,8 @@ class Step:
         Share of the training rows that reached this split and took the same side (1 for `both`).
     straddles : bool
         Whether |value - threshold| < 1.96 standard errors.
+    question : str
+        The question whose tree was walked; empty in a verdict tree that asks no other.
     """
 
     feature: str
@@ -89,6 +91,7 @@ class Step:
     side: Side
     share_of_zoo: float
     straddles: bool
+    question: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from mdtree.composition import ANSWERS, QUESTION_TEXT, is_composed, probability, question_of, walk_composed
 from mdtree.cut_points import format_threshold
-from mdtree.diagnoser_schema import Diagnoser
+from mdtree.diagnoser_schema import Diagnoser, QuestionTree
 from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
-from mdtree.nodes import Leaf, Node
+from mdtree.nodes import Leaf, Node, Split, Step, Walk
 from mdtree.record import Record
 
 COLOURS = {
@@ -56,10 +57,20 @@ class DrawnNode:
     side: str
 
 
-def decision_path_data(diagnosis: Diagnosis, diagnoser: Diagnoser) -> list[DrawnNode]:
-    """The verdict tree that was walked, with the nodes the walk came by marked, a parent before its children."""
-    question = diagnoser.tree("verdict", diagnosis.diagnoser["evidence"])
-    steps = {(s.feature, s.threshold): s for s in diagnosis.path}
+def decision_path_data(diagnosis: Diagnosis, diagnoser: Diagnoser, question: str = "verdict") -> list[DrawnNode]:
+    """The tree of a question that was walked, with the nodes the walk came by marked, a parent before its children.
+
+    Of a verdict composed of questions, the tree that asks them; `question` names the tree of one of these.
+
+    Raises
+    ------
+    InputError
+        The diagnoser has no such tree, or the walk never came to it.
+    """
+    asked = diagnoser.tree(question, diagnosis.diagnoser["evidence"])
+    steps = {(s.feature, s.threshold): s for s in _steps(diagnosis, diagnoser, question)}
+    if not steps and isinstance(asked.tree, Split):
+        raise InputError(f"the question {question} was not asked", "one of the path's")
     drawn: list[DrawnNode] = []
     next_leaf = iter(range(1_000_000))
 
@@ -68,24 +79,51 @@ def decision_path_data(diagnosis: Diagnosis, diagnoser: Diagnoser) -> list[Drawn
         drawn.append(DrawnNode(0.0, -float(level), "", None, taken, parent, side))
         if isinstance(node, Leaf):
             x = float(next(next_leaf))
-            share = question.leaves[node.index].probability[node.label]
-            text = f"{node.label.replace('_', ' ')}\n{share:.0%}"
+            text = f"{node.label.replace('_', ' ')}\n{_share(asked, node):.0%}"
             drawn[number] = DrawnNode(x, -float(level), text, node.label, taken, parent, side)
             return x
         step = steps.get((node.feature, node.threshold)) if taken else None
         sides = {"left": taken, "right": taken} if step is None else {
             name: step.side in (name, "both") for name in ("left", "right")
         }  # fmt: skip
-        left = place(node.left, level + 1, taken and sides["left"], number, "left")
-        right = place(node.right, level + 1, taken and sides["right"], number, "right")
-        text = f"{_short(node.feature)}\n≤ {format_threshold(node.threshold)} ?"
-        if step is not None:
-            text += "\nnot measured" if step.value is None else f"\nhere {step.value:.4g}"
-        drawn[number] = DrawnNode((left + right) / 2, -float(level), text, None, taken, parent, side)
+        # "yes" is drawn to the left: at most the threshold, or the positive answer of a question
+        order = ("right", "left") if node.feature in ANSWERS else ("left", "right")
+        places = [
+            place(getattr(node, name), level + 1, taken and sides[name], number, drawn_side)
+            for name, drawn_side in zip(order, ("left", "right"), strict=True)
+        ]
+        drawn[number] = DrawnNode(sum(places) / 2, -float(level), _asks(node, step), None, taken, parent, side)
         return drawn[number].x
 
-    place(question.tree, 0, True, None, "")
+    place(asked.tree, 0, True, None, "")
     return drawn
+
+
+def _steps(diagnosis: Diagnosis, diagnoser: Diagnoser, question: str) -> Sequence[Step]:
+    evidence = diagnosis.diagnoser["evidence"]
+    tree = diagnoser.tree("verdict", evidence).tree
+    if not is_composed(tree):
+        return diagnosis.path
+    if question != "verdict":
+        return [step for step in diagnosis.path if step.question == question]
+    values = {name: metric.value for name, metric in diagnosis.record.metrics.items()}
+    return walk_composed(tree, diagnoser.nodes(evidence), values).above
+
+
+def _share(asked: QuestionTree, leaf: Leaf) -> float:
+    """Probability of a verdict leaf's answer; in the tree of a question, the answer's balanced share."""
+    if asked.leaves:
+        return asked.leaves[leaf.index].probability[leaf.label]
+    return probability(asked.tree, Walk((), ((leaf, 1.0),)), leaf.label)
+
+
+def _asks(node: Split, step: Step | None) -> str:
+    if node.feature in ANSWERS:
+        return QUESTION_TEXT[question_of(node.feature)]
+    text = f"{_short(node.feature)}\n≤ {format_threshold(node.threshold)} ?"
+    if step is not None:
+        text += "\nnot measured" if step.value is None else f"\nhere {step.value:.4g}"
+    return text
 
 
 def _short(metric: str) -> str:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mdtree.errors import InputError
-from mdtree.zoo import METRICS, PAIR_METRICS, TEST_METRICS
+from mdtree.zoo import METRICS, PAIR_METRICS, SIGNALS, TEST_METRICS
 
 SCHEMA_VERSION = 1
-RECORD_METRICS = (*METRICS, "parameter_count")
+RECORD_METRICS = (*METRICS[: -len(PAIR_METRICS)], "parameter_count", *PAIR_METRICS)
 """Every metric a record accounts for: measured, or listed with the reason why not."""
 
 
@@ -62,6 +62,7 @@ class Record:
     protocol, execution : dict
         What is measured and how (with its `digest`), and on which device and precision.
     metrics : dict of str to Metric
+        As JSON those of `mdtree.zoo.SIGNALS` stand apart, under `signals`.
     not_measured : tuple of NotMeasured
     series : dict
         Curves for drawing: `spectral_density`, `curve`, `linear_path`. They never reach a split.
@@ -99,10 +100,8 @@ class Record:
             "protocol": dict(self.protocol),
             "execution": dict(self.execution),
             "evidence": self.evidence,
-            "metrics": {
-                name: {"value": m.value, "standard_error": m.standard_error, "samples": m.samples}
-                for name, m in self.metrics.items()
-            },
+            "metrics": {name: vars(m).copy() for name, m in self.metrics.items() if name not in SIGNALS},
+            "signals": {name: vars(m).copy() for name, m in self.metrics.items() if name in SIGNALS},
             "not_measured": [{"metric": n.metric, "reason": n.reason} for n in self.not_measured],
             "series": dict(self.series),
             "layers": [dict(layer) for layer in self.layers],
@@ -135,13 +134,14 @@ def record_from_dict(values: Any, source: str = "the record") -> Record:
             "measure the checkpoint again",
         )
     try:
-        metrics = {name: _metric(name, m, source) for name, m in values["metrics"].items()}
+        found = {**values["metrics"], **values.get("signals", {})}
+        metrics = {name: _metric(name, m, source) for name, m in found.items()}
         return Record(
             checkpoint=dict(values["checkpoint"]),
             recipe=dict(values["recipe"]),
             protocol=dict(values["protocol"]),
             execution=dict(values["execution"]),
-            metrics=metrics,
+            metrics={name: metrics[name] for name in RECORD_METRICS if name in metrics},
             not_measured=tuple(NotMeasured(n["metric"], n["reason"]) for n in values["not_measured"]),
             series=dict(values["series"]),
             layers=tuple(dict(layer) for layer in values["layers"]),

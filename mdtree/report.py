@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mdtree.composition import QUESTION_TEXT
 from mdtree.cut_points import format_threshold
 from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.nodes import Step
@@ -14,7 +15,10 @@ FLAG_TEXT = {
     "not_training": "the network is near chance on its own training data: it did not train",
     "other_protocol": "measured by another protocol than the zoo: thresholds may not apply",
     "foreign_task": "another data set than the zoo's: what a change gained there may not be what it gains here",
-    "outside_zoo": "many measurements lie outside anything the zoo holds: trust the verdict less",
+    "set_too_alike": "the set is too alike to be ranked: each checkpoint by itself",
+    "readings_disagree": "growth and gradient do not point to the same side: no temperature is blamed",
+    "outside_zoo": "out of the zoo: further from its networks than they are from one another; trust the verdict less",
+    "resembles_public_table": "more like the public ResNet table (hot there is a noise floor) than like the zoo",
     "single_class": "all training labels are of one class: there is nothing to learn",
     "eigenvalues_not_converged": "the top eigenvalues did not reach the protocol's tolerance",
     "trace_precision_not_reached": "the trace did not reach the protocol's precision",
@@ -78,6 +82,12 @@ def _headline(diagnosis: Diagnosis) -> str:
         lines.append(f"  Expect    {_gain(best)} points of test accuracy")
     else:
         lines.append("  Try       nothing: no single change is known to gain a point")
+    distance = diagnosis.distance_from_zoo
+    if "nearest" in distance:
+        mark = "out of the zoo, whose limit is" if distance["outside"] else "the zoo's limit is"
+        lines.append(
+            f"  Like      {distance['nearest']}, at distance {distance['overall']:.1f} ({mark} {distance['limit']:.1f})"
+        )
     return "\n".join(lines)
 
 
@@ -108,8 +118,22 @@ def _path(diagnosis: Diagnosis) -> str:
         f"Path (evidence: {_words(about['evidence'])}; diagnoser {about['name']}, "
         f"{about['zoo']['rows']} networks in {about['zoo']['cells']} cells)"
     )
-    rows = [step_words(step) for step in diagnosis.path]
-    return head + "\n" + table(rows, right=())
+    if not any(step.question for step in diagnosis.path):
+        return head + "\n" + table([step_words(step) for step in diagnosis.path], right=())
+    # a row without cells stands where another question begins
+    rows: list[tuple[str, str, str]] = []
+    marks: dict[int, str] = {}
+    for step in diagnosis.path:
+        words = QUESTION_TEXT.get(step.question, step.question).replace("\n", " ")
+        if words not in marks.values():
+            marks[len(rows)] = words
+        rows.append(step_words(step))
+    lines = table(rows, right=()).splitlines()
+    for number in sorted(marks, reverse=True):
+        lines[number] = f"  {marks[number]}\n  {lines[number]}"
+    first = set(marks)
+    lines = [line if number in first else f"  {line}" for number, line in enumerate(lines)]
+    return head + "\n" + "\n".join(lines)
 
 
 def step_words(step: Step) -> tuple[str, str, str]:
@@ -153,6 +177,13 @@ def _notes(diagnosis: Diagnosis) -> str:
         elif flag.startswith("not_told:"):
             cause = _words(flag.split(":")[1])
             lines.append(f"  whether {cause} is not known to this diagnoser: its zoo has no such axis")
+        elif flag.startswith("set_of:"):
+            count = flag.split(":")[1]
+            lines.append(
+                f"  one of {count} checkpoints of one task: its place among them counts beside its own numbers"
+            )
+        elif flag.startswith("decided_by_set:"):
+            lines.append(f"  {_words(flag.split(':')[1])} was answered by its place in the set")
         else:
             lines.append(f"  {flag_text(flag)}")
     lines += [f"  to settle it: {text}" for text in diagnosis.settle]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,16 +13,18 @@ from sklearn.tree import DecisionTreeClassifier
 from mdtree.baselines import VALIDATION_COLUMNS, baseline_predictions
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.errors import InputError
-from mdtree.evaluation import answers
+from mdtree.evaluation import answers, temperature_where_readings_agree
 from mdtree.fitting import fit_diagnoser
 from mdtree.refinement import STARTS
 from mdtree.tree import MDTree
-from mdtree.zoo import UNLABELLED
+from mdtree.zoo import QUESTIONS, UNLABELLED
 
 HYPERPARAMETERS = ("width", "train_size", "learning_rate", "temperature")
 PARAMETER_COUNT = ("parameter_count",)
 
 DEFAULT = "default"
+AGREEING = "default_where_readings_agree"
+"""The default's temperature, withheld where its readings do not lean to the same side."""
 
 FitDiagnoser = Callable[[pd.DataFrame, str], Diagnoser]
 """(labelled rows, name) -> the diagnoser fitted on all of them."""
@@ -47,11 +49,17 @@ class Method:
         From the rows to fit on. All of them are there to be fitted: none is marked held out.
     sees_evidence : bool
         Whether its answers depend on the evidence set.
+    questions : tuple of str
+        Those it answers.
+    upon : str, optional
+        The method whose fitted answers `fit` takes, in place of rows: nothing is fitted anew.
     """
 
     name: str
-    fit: Callable[[pd.DataFrame], Answering]
+    fit: Callable[[Any], Answering]
     sees_evidence: bool = False
+    questions: tuple[str, ...] = QUESTIONS
+    upon: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,22 @@ class _Diagnosing:
         if evidence not in self.diagnoser.trees.get(question, {}):
             raise InputError("nothing to fit its tree on: one kind of answer, or no such metrics")
         return answers(self.diagnoser, rows, question, evidence)
+
+
+@dataclass(frozen=True)
+class _Agreeing:
+    """The temperature where its readings agree, `undetermined` elsewhere."""
+
+    diagnoser: Diagnoser
+
+    def __call__(self, rows: pd.DataFrame, question: str, evidence: str) -> np.ndarray:
+        return temperature_where_readings_agree(self.diagnoser, rows, evidence)
+
+
+def _where_readings_agree(fitted: Answering) -> Answering:
+    if not isinstance(fitted, _Diagnosing):
+        raise InputError("a method without a diagnoser has no readings to compare")
+    return _Agreeing(fitted.diagnoser)
 
 
 @dataclass(frozen=True)
@@ -151,4 +175,8 @@ training and validation report (`mdtree.baselines.VALIDATION_COLUMNS`, with test
 
 def methods_with(fit: FitDiagnoser = fit_diagnoser) -> tuple[Method, ...]:
     """The default method, which fits a diagnoser in a given way, and the baselines beside it."""
-    return (Method(DEFAULT, DiagnoserMethod(fit), sees_evidence=True), *BASELINES)
+    return (
+        Method(DEFAULT, DiagnoserMethod(fit), sees_evidence=True),
+        Method(AGREEING, _where_readings_agree, sees_evidence=True, questions=("temperature",), upon=DEFAULT),
+        *BASELINES,
+    )

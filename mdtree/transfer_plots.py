@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mdtree.transfer_methods import AGREEING
 from mdtree.transfer_text import baseline_runs, method_words, short_name
 from mdtree.zoo import EVIDENCE, QUESTIONS
 from mdtree.zoo_transfer import Run, TransferResult
@@ -84,7 +85,7 @@ def transfer_panels(result: TransferResult) -> list[Panel]:
 
 def _series(runs: Sequence[Run], parts: Sequence[str], default_method: str) -> list[Series]:
     found = []
-    for method in dict.fromkeys(run.method for run in runs if run.method != default_method):
+    for method in dict.fromkeys(run.method for run in runs if run.method not in (default_method, AGREEING)):
         found.append(_one(baseline_runs(runs, method), parts, method_words(method), ""))
     for evidence in (name for name in EVIDENCE if name in TREE_STYLES):
         own = [run for run in runs if run.method == default_method and run.evidence == evidence]

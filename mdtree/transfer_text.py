@@ -8,6 +8,7 @@ from textwrap import wrap
 
 import numpy as np
 
+from mdtree.transfer_methods import AGREEING
 from mdtree.zoo import EVIDENCE, QUESTIONS
 from mdtree.zoo_transfer import Gap, Run, TransferResult
 
@@ -21,9 +22,13 @@ WORDS = {
 }
 """Kind of transfer -> what is done in it."""
 
-METHOD_WORDS = {"hyperparameters": "settings", "parameter_count": "parameters"}
+METHOD_WORDS = {
+    "hyperparameters": "settings",
+    "parameter_count": "parameters",
+    AGREEING: "readings agree",
+}
 """Methods whose names in tables differ: settings are width, amount of data, learning rate and temperature; parameters
-their count alone."""
+their count alone; the temperature of one checkpoint, withheld where its readings do not lean to one side."""
 
 LEGEND = """\
 Shares in percent. Balanced: mean recall over the causes, over networks whose truth is clear; an

@@ -52,6 +52,16 @@ TRAINING = ("steps", "budget", "augmentation", "trained")
 epochs"), the augmentation, and whether in a `stack` or a `loop`. A table without these columns reads as one that left
 them empty."""
 TEST_METRICS = ("test_error_percent", "test_loss")
+SIGNALS = (
+    "train_loss_over_chance",
+    "feature_rank_share",
+    "idle_feature_share",
+    "logit_spread",
+    "weight_noise_loss_over_chance",
+)
+"""Metrics of the features, the logits and the loss that a JSON record lists apart from those of the landscape proper:
+the names in `metrics` are what other programs rely on."""
+
 ALONE_METRICS = (
     "train_error_percent",
     "train_loss",
@@ -64,6 +74,7 @@ ALONE_METRICS = (
     "hessian_trace_per_parameter",
     "gradient_norm_squared_per_parameter",
     "log_weight_growth",
+    *SIGNALS,
 )
 PAIR_METRICS = (
     "connectivity_peak_percent",
@@ -125,6 +136,35 @@ def evidence_metrics(evidence: str) -> tuple[str, ...]:
         names += TEST_METRICS
     return names
 
+
+def size_free_metrics(evidence: str) -> tuple[str, ...]:
+    """Metrics of an evidence set whose values mean the same for networks of other sizes and tasks of other difficulty.
+
+    Errors and losses over those of chance, curvature and gradient per parameter, growth of the weights, shares of
+    features, spread of logits, barriers over chance, similarities: what a tree that is to travel may ask for. Test
+    metrics stay as they are; a tree rarely asks for them.
+
+    Raises
+    ------
+    InputError
+        As for `evidence_metrics`.
+    """
+    return tuple(name for name in evidence_metrics(evidence) if name not in SIZE_BOUND)
+
+
+SIZE_BOUND = (
+    "train_error_percent",
+    "train_loss",
+    "hessian_top_eigenvalue",
+    "hessian_top_eigenvalue_magnitude",
+    "hessian_trace",
+    "connectivity_peak_percent",
+    "connectivity_barrier_percent",
+    "connectivity_barrier_loss",
+    "linear_barrier_percent",
+    "parameter_distance",
+)
+"""Metrics that change with the number of parameters or classes, or with the size of the weights."""
 
 NEVER_SPLIT_ON = ("hessian_smallest_eigenvalue",)
 """Reported but not asked for: Lanczos stops by the top of the spectrum, so the bound on this one may exceed its value.

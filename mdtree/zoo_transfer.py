@@ -173,7 +173,10 @@ def _run_part(
         ready: dict[str, Answering | InputError] = {}
         for method in methods:
             try:
-                ready[method.name] = method.fit(rows)
+                upon = rows if method.upon is None else ready[method.upon]
+                if isinstance(upon, InputError):
+                    raise upon
+                ready[method.name] = method.fit(upon)
             except InputError as error:
                 ready[method.name] = error
         task = _PartTask(part, methods, ready, asked.reset_index(drop=True), int((rows["diverged"] == 0).sum()))
@@ -210,6 +213,8 @@ class _PartTask:
                 continue
             left = {**counts, "n_not_measured": len(known) - int(here.sum()), "n_fitted": self.n_fitted}
             for method in self.methods:
+                if question not in method.questions:
+                    continue
                 try:
                     figures = kept.get((method.name, here.tobytes())) or self._figures(
                         method, known[here], question, evidence

@@ -58,7 +58,12 @@ def test_the_figures_are_what_evaluate_gives(scores, row, question, evidence, ba
 
 
 @pytest.mark.parametrize(
-    ("start", "heading"), [("| a data set (3) |", "## A data set"), ("| a family (14) |", "## A family")]
+    ("start", "heading"),
+    [
+        ("| a data set (3) |", "## A data set"),
+        ("| a family (19) |", "## A family"),
+        ("| an architecture (6) |", "## An architecture"),
+    ],
 )
 @pytest.mark.parametrize(
     ("row", "method"),
@@ -68,6 +73,7 @@ def test_the_figures_are_what_evaluate_gives(scores, row, question, evidence, ba
         ("always the more frequent answer", "majority"),
         ("tree on train and test error and loss", "validation"),
         ("tree on width, data, learning rate, temperature", "settings"),
+        ("tree on the number of parameters", "parameters"),
     ],
 )
 def test_the_figures_of_transfer_are_those_of_its_page(start, heading, row, method):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from mdtree.composition import COMPONENTS, is_composed
 from mdtree.diagnoser import read_diagnoser, write_diagnoser
 from mdtree.diagnoser_schema import diagnoser_to_dict
 from mdtree.evaluation import evaluate
@@ -34,8 +35,11 @@ def train_command(zoos: tuple[Path, ...], output: Path, depth: int, leaves: int,
         return 0
     tables = ", ".join(map(str, zoos))
     click.echo(f"{output}: fitted on {fitted.zoo['rows']} networks in {fitted.zoo['cells']} cells of {tables}")
-    for evidence, question in fitted.trees["verdict"].items():
-        click.echo(f"\nverdict, evidence {evidence}\n{text(question.tree)}")
+    for evidence, verdict in fitted.trees["verdict"].items():
+        click.echo(f"\nverdict, evidence {evidence}\n{text(verdict.tree)}")
+        for question in COMPONENTS if is_composed(verdict.tree) else ():
+            if evidence in fitted.trees.get(question, {}):
+                click.echo(f"\n{question}, evidence {evidence}\n{text(fitted.tree(question, evidence).tree)}")
     return 0
 
 

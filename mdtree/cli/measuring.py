@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from landscape import Execution, LandscapeError, Protocol
+from mdtree.checkpoint_set import diagnose_set
 from mdtree.cli.progress import progress_bar
-from mdtree.diagnoser import default_diagnoser, diagnose_record, read_diagnoser
+from mdtree.diagnoser import default_diagnoser, read_diagnoser
 from mdtree.errors import InputError
 from mdtree.record import Record, read_record
 from mdtree.report import diagnosis_text, record_text
@@ -66,10 +67,11 @@ def diagnose_command(
 ) -> int:
     """Say why a network disappoints, and what to change.
 
-    CHECKPOINT is a .pt or .safetensors file, or a record saved by `mdtree measure --json`.
+    CHECKPOINT is a .pt or .safetensors file, or a record saved by `mdtree measure --json`. Eight or more of one task
+    are diagnosed as a set: where a network stands among them counts beside its own numbers.
     """
     judge = read_diagnoser(diagnoser) if diagnoser else default_diagnoser()
-    diagnoses = [diagnose_record(judge, _record(path, inputs)) for path in checkpoints]
+    diagnoses = diagnose_set(judge, [_record(path, inputs) for path in checkpoints])
     if as_json:
         values = [d.to_dict() for d in diagnoses]
         click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))

@@ -32,7 +32,12 @@ GRADIENT = {
     "hessian_trace",
     "hessian_trace_per_parameter",
 }
-CHANCE = {"train_error_over_chance", "connectivity_barrier_over_chance"}
+CHANCE = {
+    "train_error_over_chance",
+    "train_loss_over_chance",
+    "weight_noise_loss_over_chance",
+    "connectivity_barrier_over_chance",
+}
 CKA = {"cka", "cka_mixup"}
 
 
@@ -182,6 +187,9 @@ def test_a_dead_network_has_no_gradient_and_the_curvature_of_its_last_bias() -> 
     assert value(found, "train_loss") == pytest.approx(float(-(p * p.log()).sum()), rel=1e-7)
     assert value(found, "train_error_percent") == pytest.approx(60.0)
     assert value(found, "train_error_over_chance") == pytest.approx(1.0)
+    assert value(found, "train_loss_over_chance") == pytest.approx(1.0, rel=1e-6)
+    assert value(found, "feature_rank_share") == 0.0
+    assert value(found, "idle_feature_share") == 1.0
     assert value(found, "gradient_norm_squared_per_parameter") == pytest.approx(0.0, abs=1e-16)
     assert value(found, "hessian_top_eigenvalue") == pytest.approx(float(spectrum[-1]), rel=1e-6)
     assert value(found, "hessian_trace") == pytest.approx(float(1 - (p * p).sum()), rel=1e-6)
@@ -255,13 +263,15 @@ def test_every_sample_thrice_changes_nothing() -> None:
         assert value(found, name) == pytest.approx(value(expected, name), rel=1e-8, abs=1e-12), name
 
 
-def test_inputs_that_are_all_the_same_have_nothing_to_align() -> None:
+def test_inputs_that_are_all_the_same_have_nothing_to_align_and_no_rank() -> None:
     """Rounding makes mixtures of equal inputs differ in their last digit: no representation to compare."""
     data = Samples(inputs_for("mlp")[:1].expand(37, -1).clone(), data_for("mlp").targets)
     found = measured(lambda seed: build("mlp", seed), data)
 
     assert set(reasons(found)) == CKA
     assert all("constant" in reasons(found)[name] for name in CKA)
+    assert value(found, "feature_rank_share") == 0.0
+    assert value(found, "idle_feature_share") == 1.0
     dense = dense_hessian(build("mlp"), data.inputs, data.targets)
     assert value(found, "hessian_top_eigenvalue") == pytest.approx(float(torch.linalg.eigvalsh(dense)[-1]), rel=2e-3)
 

@@ -34,6 +34,9 @@ from landscape import (
     measure,
     parameter_distance,
 )
+from landscape.features import FEATURE_METRICS, measure_features
+from landscape.ledger import Ledger
+from landscape.weight_noise import measure_weight_noise
 
 QUICK = Protocol(curve_steps=30, density_probes=1)
 
@@ -84,6 +87,62 @@ def test_values_of_the_network_alone(full: Measurement, trained: list[nn.Module]
     squares = gradient.square().sum().item() / 1482
     assert value(full, "gradient_norm_squared_per_parameter") == pytest.approx(squares, rel=1e-3)
     trained[0].float()
+
+
+def test_values_of_the_last_layer_and_the_loss_over_chance(
+    full: Measurement, trained: list[nn.Module], digits: ClassificationData
+) -> None:
+    """Of 512 of the 640 samples, in the order in which the protocol takes them."""
+    model, chosen = copy.deepcopy(trained[0]).double().eval(), digits.train.subset(640, 0)
+    shares = torch.bincount(chosen.targets).double() / 640
+    inputs = chosen.inputs[[640 * n // 512 for n in range(512)]].double()
+    with torch.no_grad():
+        features, logits = model[:-1](inputs), model(inputs)
+    covariance = np.cov(features.numpy(), rowvar=False)
+    parts = np.linalg.eigvalsh(covariance) / np.trace(covariance)
+    rank = math.exp(-sum(p * math.log(p) for p in parts if p > 1e-15)) / 16
+
+    assert value(full, "feature_rank_share") == pytest.approx(rank, rel=1e-5)
+    assert 0 < full.metrics["feature_rank_share"].standard_error < 0.1 * rank
+    assert value(full, "idle_feature_share") == (features.std(0) == 0).double().mean()
+    spread = (logits - logits.mean(1, keepdim=True)).square().mean().sqrt()
+    assert value(full, "logit_spread") == pytest.approx(float(spread), rel=1e-5)
+    assert {full.metrics[name].samples for name in (*FEATURE_METRICS, "weight_noise_loss_over_chance")} == {512}
+    chance = -float((shares * shares.log()).sum())
+    assert value(full, "train_loss_over_chance") == pytest.approx(value(full, "train_loss") / chance, rel=1e-12)
+
+
+def hard_targets() -> Tensor:
+    return torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 2])
+
+
+def soft_targets() -> Tensor:
+    return (3 * torch.randn(10, 4, generator=torch.Generator().manual_seed(4), dtype=torch.float64)).softmax(1)
+
+
+@pytest.mark.parametrize("targets", [hard_targets(), soft_targets()], ids=["labels", "probabilities"])
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 1.0, 3.0), (1.0, 0.0, 1.0, 1.0)])
+def test_loss_of_chance_is_that_of_the_best_constant_logits(targets: Tensor, weights: tuple[float, ...] | None) -> None:
+    """Found by Newton's method on torch's own cross-entropy of one row of logits for all samples."""
+    tensor = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+
+    def loss(row: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(row.expand(10, 4), targets, weight=tensor)
+
+    row = torch.zeros(4, dtype=torch.float64)
+    for _ in range(60):  # the Hessian lacks the direction of equal logits
+        gradient, hessian = torch.func.grad(loss)(row), torch.func.hessian(loss)(row)
+        row -= torch.linalg.pinv(hessian, hermitian=True, rtol=1e-13) @ gradient
+
+    for smoothing in (0.0, 0.1):
+        found = Task(4, label_smoothing=smoothing, class_weights=weights).chance_loss(targets)
+        assert found == pytest.approx(float(loss(row)), rel=1e-6)
+
+
+def test_loss_of_chance_of_one_class_is_nothing() -> None:
+    assert Task(3).chance_loss(torch.tensor([1, 1, 1])) == 0.0
+    assert Task(3, class_weights=(1.0, 1.0, 0.0)).chance_loss(torch.tensor([1, 1, 2])) == 0.0
+    assert Task(2).chance_loss(torch.tensor([0, 1])) == pytest.approx(math.log(2), rel=1e-12)
 
 
 @pytest.mark.slow
@@ -334,7 +393,12 @@ def test_one_class_only_has_no_chance_error() -> None:
     found = measure([build("mlp"), build("mlp", 1)], one, QUICK)
 
     assert "single_class" in found.flags
-    for name in ("train_error_over_chance", "connectivity_barrier_over_chance"):
+    for name in (
+        "train_error_over_chance",
+        "train_loss_over_chance",
+        "weight_noise_loss_over_chance",
+        "connectivity_barrier_over_chance",
+    ):
         assert "one class" in reasons(found)[name]
     assert "connectivity_barrier_percent" in found.metrics
 
@@ -393,6 +457,9 @@ def test_a_loss_function_alone_measures_what_needs_no_logits(
         "train_error_percent",
         "test_error_percent",
         "train_error_over_chance",
+        "train_loss_over_chance",
+        *FEATURE_METRICS,
+        "weight_noise_loss_over_chance",
         "cka",
         "linear_barrier_percent",
     ):
@@ -454,6 +521,8 @@ def test_progress_names_every_stage_from_start_to_end(trained: list[nn.Module], 
 
     assert list(seen) == [
         "loss and gradient",
+        "features",
+        "weight noise",
         "test",
         "weight growth",
         "eigenvalues",
@@ -476,6 +545,18 @@ def test_cost_covers_every_part(full: Measurement) -> None:
     least = Protocol().curve_steps * Protocol().curve_batch_size + 20 * 2 * 640
     assert least < full.cost.sample_gradients < 2 * least
     assert full.cost.seconds > 0
+
+
+def test_features_and_weight_noise_cost_ten_forward_passes_of_512_samples(
+    trained: list[nn.Module], digits: ClassificationData
+) -> None:
+    objective = Objective(trained[0], digits.train, Task(10))
+    ledger = Ledger(640)
+    measure_features(ledger, objective, 640)
+    measure_weight_noise(ledger, objective, 0, 1.0)
+
+    assert set(ledger.metrics) == {*FEATURE_METRICS, "weight_noise_loss_over_chance"}
+    assert objective.sample_gradients == pytest.approx(10 * 512 / 3)
 
 
 def test_what_cannot_be_asked() -> None:

@@ -23,7 +23,7 @@ from mdtree.errors import InputError
 from mdtree.fitting import fit_diagnoser
 from mdtree.nodes import Leaf, Split
 from mdtree.record import Metric, Record
-from mdtree.zoo import DIRECTIONS, FAILURES
+from mdtree.zoo import DIRECTIONS, FAILURES, size_free_metrics
 
 
 def leaf_of(failure, share, gain=5.0):
@@ -180,13 +180,36 @@ def test_another_task_is_marked():
     assert "foreign_task" in diagnose_record(small_diagnoser(), record_of(data_set="mine", **values)).flags
 
 
-def test_the_distance_from_the_zoo_is_measured_in_widths_of_its_range():
+def test_without_reference_points_the_distance_is_measured_in_widths_of_the_zoos_range():
     found = diagnose_record(small_diagnoser(), record_of(log_weight_growth=5.0, train_error_percent=20.0))
     assert found.distance_from_zoo == {
         "overall": 0.5,
+        "limit": 0.25,
+        "outside": True,
         "metrics": {"log_weight_growth": 1.5, "train_error_percent": 0.0},
     }
     assert "outside_zoo" in found.flags
+    inside = diagnose_record(small_diagnoser(), record_of(log_weight_growth=1.0, train_error_percent=20.0))
+    assert (inside.distance_from_zoo["overall"], inside.distance_from_zoo["outside"]) == (0.0, False)
+    assert "outside_zoo" not in inside.flags
+
+
+def test_a_fitted_diagnoser_measures_the_distance_from_the_networks_it_keeps():
+    """A network of the zoo is like it; one whose weights grew as none did is not. The verdict does not hang on it."""
+    zoo = synthetic_zoo()
+    fitted = fit_diagnoser(zoo, "synthetic")
+    row = {name: float(zoo.iloc[0][name]) for name in size_free_metrics("alone")}
+    like, unlike = record_of(**row), record_of(**{**row, "log_weight_growth": 60.0})
+    for record, outside in ((like, False), (unlike, True)):
+        found = diagnose_record(fitted, record)
+        distance = found.distance_from_zoo
+        assert distance["outside"] is outside
+        assert (distance["overall"] > distance["limit"]) is outside
+        assert ("outside_zoo" in found.flags) is outside
+        assert distance["nearest"] == "synthetic"
+        assert (distance["metrics"]["log_weight_growth"] > 0) is outside
+        bare = diagnose_record(dataclasses.replace(fitted, reference=None), record)
+        assert (bare.verdict, bare.confidence, bare.path) == (found.verdict, found.confidence, found.path)
 
 
 def test_reasons_by_definition():

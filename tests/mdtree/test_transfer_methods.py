@@ -1,12 +1,15 @@
-"""The answers a diagnoser has to beat: what each sees, and what it does without it."""
+"""What a transfer compares: the diagnoser, its temperature where readings agree, and what each baseline sees."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from composed_diagnoser import ENOUGH, SICK, composed_diagnoser
 from transfer_zoos import family, quick_fit
 
 from mdtree.errors import InputError
 from mdtree.evaluation import answers
-from mdtree.transfer_methods import BASELINES, methods_with
+from mdtree.transfer_methods import AGREEING, BASELINES, DEFAULT, methods_with
+from mdtree.zoo import QUESTIONS
 
 BY_NAME = {method.name: method for method in BASELINES}
 
@@ -27,13 +30,46 @@ def asked():
 
 
 def test_the_default_answers_as_its_diagnoser_does(fitted, asked):
-    default, *others = methods_with(quick_fit)
-    assert (default.name, default.sees_evidence) == ("default", True)
+    default, agreeing, *others = methods_with(quick_fit)
+    assert (default.name, default.sees_evidence, default.upon) == ("default", True, None)
+    assert agreeing.name == "default_where_readings_agree"
     assert tuple(others) == BASELINES
+    assert all(method.upon is None and method.questions == QUESTIONS for method in (default, *others))
     answering = default.fit(fitted.assign(split="fit"))
     diagnoser = quick_fit(fitted.assign(split="fit"), "default")
     for question, evidence in (("temperature", "alone"), ("verdict", "sibling_test")):
         assert np.array_equal(answering(asked, question, evidence), answers(diagnoser, asked, question, evidence))
+
+
+def test_the_default_withholds_a_temperature_where_its_readings_disagree():
+    """It takes the diagnoser that the default fitted, and answers for one question alone."""
+    default, agreeing = methods_with(lambda rows, name: composed_diagnoser())[:2]
+    assert (agreeing.name, agreeing.upon, agreeing.questions) == (AGREEING, DEFAULT, ("temperature",))
+    assert agreeing.sees_evidence
+    rows = pd.DataFrame({**SICK, **ENOUGH, "log_weight_growth": [3.0, 3.0, 0.0, 0.0, 3.0]})
+    rows["idle_feature_share"] = [0.5, 0.5, 0.0, 0.5, 0.0]
+    rows["weight_noise_loss_over_chance"] = [0.5, 0.0, 0.0, 0.0, 0.0]
+    rows["label_temperature"] = "temperature_too_low"
+    fitted = default.fit(rows)
+    hot, cold = "temperature_too_high", "temperature_too_low"
+    # two of three readings lean by 0.07, one of three by -0.12: of neither side sure
+    assert fitted(rows, "temperature", "alone").tolist() == [hot, hot, cold, cold, hot]
+    said = agreeing.fit(fitted)(rows, "temperature", "alone")
+    assert said.tolist() == [hot, "undetermined", cold, "undetermined", "undetermined"]
+
+
+def test_a_diagnoser_without_readings_withholds_nothing(fitted, asked):
+    default, agreeing = methods_with(quick_fit)[:2]
+    answering = default.fit(fitted.assign(split="fit"))
+    said = answering(asked, "temperature", "alone")
+    assert set(said) == {"temperature_too_low", "temperature_too_high"}
+    assert np.array_equal(agreeing.fit(answering)(asked, "temperature", "alone"), said)
+
+
+def test_only_a_diagnoser_has_readings(fitted):
+    agreeing = methods_with(quick_fit)[1]
+    with pytest.raises(InputError, match="a method without a diagnoser has no readings to compare"):
+        agreeing.fit(BY_NAME["majority"].fit(fitted))
 
 
 def test_the_majority_is_the_most_frequent_clear_answer(fitted, asked):

@@ -9,7 +9,17 @@ from landscape.protocol import METRICS as LANDSCAPE_METRICS
 from mdtree.errors import InputError
 from mdtree.record import RECORD_METRICS
 from mdtree.room import label_zoo
-from mdtree.zoo import COLUMNS, EVIDENCE, MEASURED_COLUMNS, evidence_metrics, read_zoo, write_zoo
+from mdtree.zoo import (
+    COLUMNS,
+    EVIDENCE,
+    MEASURED_COLUMNS,
+    METRICS,
+    SIZE_BOUND,
+    evidence_metrics,
+    read_zoo,
+    size_free_metrics,
+    write_zoo,
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +55,27 @@ def test_evidence_sets_are_nested():
     assert "test_error_percent" not in sibling
     with pytest.raises(InputError, match="evidence 'much'"):
         evidence_metrics("much")
+
+
+def test_what_travels_is_free_of_the_size_of_networks_and_tasks():
+    alone, sibling = set(size_free_metrics("alone")), set(size_free_metrics("sibling"))
+    assert alone == {
+        "train_error_over_chance",
+        "train_loss_over_chance",
+        "hessian_top_eigenvalue_per_parameter",
+        "hessian_trace_per_parameter",
+        "gradient_norm_squared_per_parameter",
+        "log_weight_growth",
+        "feature_rank_share",
+        "idle_feature_share",
+        "logit_spread",
+        "weight_noise_loss_over_chance",
+    }
+    assert sibling - alone == {"connectivity_barrier_over_chance", "cka", "cka_mixup", "disagreement_percent"}
+    assert set(size_free_metrics("sibling_test")) - sibling == {"test_error_percent", "test_loss"}
+    assert set(SIZE_BOUND) | {"hessian_smallest_eigenvalue"} == set(METRICS) - set(size_free_metrics("sibling_test"))
+    with pytest.raises(InputError, match="evidence 'much'"):
+        size_free_metrics("much")
 
 
 def broken(zoo, tmp_path, change):

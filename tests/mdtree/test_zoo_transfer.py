@@ -125,6 +125,42 @@ def test_a_method_that_cannot_be_fitted_leaves_the_others_running():
     assert {(gap.method, gap.reason) for gap in result.gaps} == {("no", "too few rows")}
 
 
+def test_a_method_upon_another_takes_what_that_one_fitted():
+    """It is fitted once a part, upon the default's answers, and asked its own question alone."""
+    watched, taken = Watched(), []
+
+    def withheld(fitted):
+        taken.append(fitted)
+        return lambda rows, question, evidence: np.full(len(rows), "undetermined")
+
+    upon = Method("upon", withheld, sees_evidence=True, questions=("temperature",), upon="watched")
+    result = run_transfer(
+        together(family("a"), family("b")),
+        "family",
+        methods=[Method("watched", watched.fit, sees_evidence=True), upon, BASELINES[0]],
+    )
+    assert (len(watched.fitted), len(taken)) == (2, 2)
+    assert all(fitted(family("a"), "temperature", "alone")[0] == watched.answer for fitted in taken)
+    assert {run.question for run in result.runs if run.method == "upon"} == {"temperature"}
+    assert not [gap for gap in result.gaps if gap.method == "upon"]
+    run = find(result, "a", "temperature", "alone", "upon")
+    assert (run.coverage, run.balanced_accuracy, run.n) == (0.0, 0.0, 256)
+    assert find(result, "a", "temperature", "alone", "watched").coverage == 1.0
+
+
+def test_a_method_upon_one_that_could_not_be_fitted_says_why():
+    def refuse(rows):
+        raise InputError("too few rows")
+
+    def never(fitted):
+        raise AssertionError("there is nothing to take")
+
+    methods = [Method("no", refuse), Method("upon", never, questions=("temperature",), upon="no"), BASELINES[0]]
+    result = run_transfer(together(family("a"), family("b")), "family", methods=methods)
+    told = {(gap.question, gap.reason) for gap in result.gaps if gap.method == "upon"}
+    assert told == {("temperature", "too few rows")}
+
+
 def test_a_part_without_test_data_is_asked_only_what_needs_none():
     frame = together(family("a"), family("b").assign(**dict.fromkeys(TEST_METRICS, np.nan)))
     result = run_transfer(frame, "family", methods=QUICK)

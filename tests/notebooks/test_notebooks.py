@@ -17,6 +17,6 @@ def test_notebook_runs(name):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     printed = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stdout")
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert "Verdict" in printed
     assert printed.count(" -> ") == 8

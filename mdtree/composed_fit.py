@@ -151,7 +151,7 @@ def fit_composed(
     weight = family_weights(rows["family"].to_numpy(dtype=str))
     statistics = leaf_statistics(reached * weight[:, None], rows, gains, folds, CAUSE_BALANCE)
     found = {question: QuestionTree(tree) for question, tree in trees.items()}
-    held_by = reached.sum(axis=0)
+    held_by = (reached * weight[:, None]).sum(axis=0)
     counts = [{name: round(count, 3) for name, count in leaf.counts.items()} for leaf in statistics]
     return {**found, "verdict": QuestionTree(_with_counts(verdict, counts, held_by), statistics)}
 

@@ -82,7 +82,8 @@ class ComposedWalk:
     walk : Walk
         Its path holds every metric that was asked, question by question; its leaves are the verdict's.
     above : tuple of Step
-        The answers that were asked for; the value is the weight of the positive one.
+        The answers that were asked for; the value is the weight of the positive one, None where a metric is missing
+        and both answers have some.
     """
 
     walk: Walk

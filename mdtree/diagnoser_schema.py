@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mdtree.composition import ANSWERS, COMPONENTS, READINGS, is_composed, question_of
+from mdtree.composition import ANSWERS, COMPONENTS, ONE_HALF, READINGS, is_composed, question_of
 from mdtree.errors import InputError
 from mdtree.nodes import Node, leaves, splits
 from mdtree.record import RECORD_METRICS
@@ -48,14 +48,15 @@ class StepGain:
 
 @dataclass(frozen=True)
 class LeafStatistics:
-    """What the zoo knows of the networks that end in a leaf, cross-fitted by cell.
+    """What the zoo knows of the networks that end in a leaf, cross-fitted by cell, or by family in a composed verdict.
 
     Attributes
     ----------
     counts : mapping of failure to float
         Networks whose true answer it was.
     probability : mapping of failure to float
-        Sums to 1; every cause counts as equally frequent in the zoo.
+        Sums to 1; every cause counts as equally frequent in the zoo, in a composed verdict as the square root of its
+        frequency.
     room_points : mapping of direction to float
         Mean RFI.
     steps : mapping of direction to StepGain
@@ -221,8 +222,11 @@ def _whole(diagnoser: Diagnoser) -> Diagnoser:
     for evidence, question in diagnoser.trees.get("verdict", {}).items():
         if is_composed(question.tree):
             for split in splits(question.tree):
-                if split.feature not in ANSWERS:
-                    raise InputError(f"a composed verdict that asks {split.feature}", "questions alone")
+                if split.feature not in ANSWERS or split.threshold != ONE_HALF:
+                    raise InputError(
+                        f"a composed verdict that asks {split.feature} <= {split.threshold}",
+                        "questions alone, whose answers are yes (1) or no (0), cut at 0.5",
+                    )
                 diagnoser.tree(question_of(split.feature), evidence)
     return diagnoser
 

@@ -20,7 +20,8 @@ class Candidate:
     failure : str
         A failure mode or `healthy`.
     probability : float
-        0...1; the candidates' probabilities sum to 1. Causes count as equally frequent before measuring.
+        0...1; the candidates' probabilities sum to 1. Causes count as equally frequent before measuring (in a composed
+        verdict as the square root of their frequency).
     room_points : float or None
         Mean room for improvement in that direction among the zoo's networks in this leaf, points of test accuracy.
     expected_gain_points, expected_gain_standard_error : float or None

@@ -157,7 +157,9 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
 
 def _reference(rows: pd.DataFrame) -> ZooReference | None:
     metrics = _present(rows, size_free_metrics("sibling_test"))
-    return fit_reference(rows, metrics) if metrics else None
+    # points are drawn by number: the order of the tables must not decide which
+    ordered = rows.sort_values(["family", "cell", "seed"], kind="stable")
+    return fit_reference(ordered, metrics) if metrics else None
 
 
 def _not_told(rows: pd.DataFrame) -> dict[str, list[str]]:

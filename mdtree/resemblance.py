@@ -123,6 +123,7 @@ def summarise_public_table(table: pd.DataFrame, scales: ZooReference, centres: i
     return fit_reference(means, shared, points_per_family=centres)
 
 
+@lru_cache(maxsize=1)
 def public_reference() -> ZooReference:
     """The summary of the public table that comes with the package, made by `benchmarks/out_of_zoo.py --public`."""
     text = (files("mdtree") / "data_files" / "public_reference.json").read_text(encoding="utf-8")

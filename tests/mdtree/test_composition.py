@@ -395,10 +395,14 @@ def test_a_verdict_without_the_healthy_question_needs_no_tree_for_it():
     assert found.verdict == HOT
 
 
-def test_questions_and_metrics_do_not_mix():
+@pytest.mark.parametrize(
+    ("change", "words"), [({"feature": "cka"}, "asks cka <= 0.5"), ({"threshold": 0.3}, "asks answer_healthy <= 0.3")]
+)
+def test_a_composed_verdict_asks_questions_alone_and_cuts_them_at_a_half(change, words):
     mixed = as_json()
-    mixed["trees"]["verdict"]["alone"]["tree"]["feature"] = "cka"
-    with pytest.raises(InputError, match=r"^d\.json: a composed verdict that asks cka; expected questions alone$"):
+    mixed["trees"]["verdict"]["alone"]["tree"].update(change)
+    expected = r"; expected questions alone, whose answers are yes \(1\) or no \(0\), cut at 0\.5$"
+    with pytest.raises(InputError, match=rf"^d\.json: a composed verdict that {words}{expected}"):
         diagnoser_from_dict(mixed, "d.json")
     nested = as_json()
     nested["trees"]["data"]["alone"]["tree"]["feature"] = "answer_temperature"

@@ -19,21 +19,15 @@ from mdtree.composition import LEAN, is_composed, lean, walk_composed
 from mdtree.cut_points import format_threshold
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
 from mdtree.diagnosis import Candidate, Diagnosis
+from mdtree.distance import PUBLIC_TABLE, distance_from_zoo
 from mdtree.files import write_atomically
 from mdtree.nodes import Walk, walk
 from mdtree.record import Metric, Record, read_json
-from mdtree.resemblance import public_reference, resembles
 from mdtree.zoo import CAUSES, FAILURES
 
 UNDETERMINED = "undetermined"
 MARGIN = 0.05
 """A verdict needs this lead in probability over the runner-up; below it the diagnosis is `undetermined`."""
-
-FOREIGN_SHARE = 0.25
-"""Share of metrics outside the zoo's range from which a checkpoint counts as unlike the zoo, where the diagnoser keeps
-no reference points."""
-
-PUBLIC_TABLE = "public table"
 
 
 def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None = None) -> Diagnosis:
@@ -207,46 +201,6 @@ def _reason(verdict: str, metrics: Mapping[str, Metric], trains: bool) -> str | 
     if verdict == "temperature_too_high" and barrier is not None:
         return "noise_floor" if barrier.value <= 0 else "instability"
     return None
-
-
-def distance_from_zoo(diagnoser: Diagnoser, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """How far a checkpoint is from the networks of the zoo, and which family it is most like.
-
-    Returns
-    -------
-    dict
-        `overall`, `limit`, `outside`, `nearest` and `from_nearest` as in `mdtree.zoo_reference.ZooDistance`; `metrics`,
-        how many spreads each lies outside the zoo's range. With the metrics of a pair `resembles` says whether it is
-        closer to the zoo or to the public table of the MD tree paper, whose hot networks hover over a noise floor.
-        Of a diagnoser without reference points: `metrics` in widths of the range, `overall` the share of metrics
-        outside, `limit` 0.25.
-    """
-    values = {name: metric.value for name, metric in metrics.items()}
-    reference = diagnoser.reference
-    if reference is None or not any(name in values for name in reference.metrics):
-        return _outside_ranges(diagnoser, values)
-    found = reference.distance(values)
-    told: dict[str, Any] = {
-        "overall": found.overall,
-        "limit": found.limit,
-        "outside": found.outside,
-        "nearest": found.nearest,
-        "metrics": found.per_metric,
-        "from_nearest": found.from_nearest,
-    }
-    if "connectivity_barrier_over_chance" in values and len(diagnoser.zoo["families"]) > 1:
-        told["resembles"] = resembles(values, {"zoo": reference, PUBLIC_TABLE: public_reference()}).nearest
-    return told
-
-
-def _outside_ranges(diagnoser: Diagnoser, values: Mapping[str, float]) -> dict[str, Any]:
-    outside: dict[str, float] = {}
-    for name, (low, high) in diagnoser.ranges.items():
-        if name in values:
-            width = max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-300)
-            outside[name] = max(0.0, low - values[name], values[name] - high) / width
-    share = sum(value > 0 for value in outside.values()) / len(outside) if outside else 0.0
-    return {"overall": share, "limit": FOREIGN_SHARE, "outside": share > FOREIGN_SHARE, "metrics": outside}
 
 
 def _is_foreign(diagnoser: Diagnoser, record: Record) -> bool:

@@ -61,7 +61,7 @@ class Diagnosis:
     settle : tuple of str
         What would make an undecided case clear.
     distance_from_zoo : dict
-        As `mdtree.diagnoser.distance_from_zoo` tells it.
+        As `mdtree.distance.distance_from_zoo` tells it.
     diagnoser : dict
         Name, evidence set, and the zoo it was fitted on.
     """

@@ -101,7 +101,9 @@ def test_a_task_that_kills_its_process_is_named_after_the_others_are_done():
 
 
 COORDINATOR = """
-import sys
+import signal, sys
+# a shell's background jobs ignore SIGINT, and hand that on
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from small_tasks import note_start
 from mdtree.backends import Backend, run_tasks
 list(run_tasks(note_start, [(sys.argv[1], i, 600) for i in range(4)], Backend(workers=2)))

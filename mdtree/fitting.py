@@ -1,13 +1,14 @@
 """Fit a diagnoser on a zoo: one readable tree per question and evidence set, and what its leaves know.
 
-The trees are fitted on the unambiguous rows with causes weighted to count alike. What the leaves say of counts, rooms
-and gains is cross-fitted by cell: the thresholds are fitted again without a fold's cells (the questions and their
-order stay), and only then are that fold's networks sent down and counted.
+Of several families the verdict is composed of questions (`mdtree.composed_fit`). Of one it has a tree of its own: the
+trees are fitted on the unambiguous rows with causes weighted to count alike. What the leaves say of counts, rooms and
+gains is cross-fitted by cell: the thresholds are fitted again without a fold's cells (the questions and their order
+stay), and only then are that fold's networks sent down and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,7 +43,9 @@ SMALLEST_LEAF = 3
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How the trees are grown; chosen by cross-validation grouped by cell on the fitted part of the embedded zoo.
+    """How the trees of one family are grown; chosen by cross-validation by cell on the fitted part of `digits_mlp`.
+
+    Of several families `max_depth`, `max_leaves`, `folds` and `seed` hold, the rest is `mdtree.composed_fit`'s.
 
     Attributes
     ----------
@@ -108,14 +111,44 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
     rows = fit_rows(frame)
     used = frame.index.isin(rows.index)
     gains = {direction: values[used] for direction, values in step_gains(frame, FACTORS).items()}
-    trees: dict[str, dict[str, QuestionTree]] = {}
-    if can_compose(rows):
-        limits, folds = (options.max_depth, options.max_leaves), (options.folds, options.seed)
-        for evidence in EVIDENCE:
-            if _present(rows, size_free_metrics(evidence)):
-                for question, fitted_tree in fit_composed(rows, evidence, gains, limits, folds).items():
-                    trees.setdefault(question, {})[evidence] = fitted_tree
-    for question in QUESTIONS if not trees else ():
+    composed = can_compose(rows)
+    trees = (_composed_trees if composed else _single_trees)(rows, gains, options)
+    return Diagnoser(
+        name=name,
+        zoo={
+            "families": sorted(set(rows["family"])),
+            "data_sets": sorted(set(rows["data_set"])),
+            "protocols": sorted(set(rows["protocol"])),
+            "rows": len(rows),
+            "cells": len(set(cell_names(rows))),
+            **_not_told(rows),
+        },
+        trees=trees,
+        ranges=_ranges(rows),
+        not_training=_not_training_gate(rows),
+        reference=_reference(rows),
+        set_trees=fit_set_trees(rows) if composed else None,
+    )
+
+
+Trees = dict[str, dict[str, QuestionTree]]
+
+
+def _composed_trees(rows: pd.DataFrame, gains: Mapping[str, np.ndarray], options: FitOptions) -> Trees:
+    """Of several families: the questions, and the verdict composed of them, for every evidence set."""
+    limits, folds = (options.max_depth, options.max_leaves), (options.folds, options.seed)
+    trees: Trees = {}
+    for evidence in EVIDENCE:
+        if _present(rows, size_free_metrics(evidence)):
+            for question, tree in fit_composed(rows, evidence, gains, limits, folds).items():
+                trees.setdefault(question, {})[evidence] = tree
+    return trees
+
+
+def _single_trees(rows: pd.DataFrame, gains: Mapping[str, np.ndarray], options: FitOptions) -> Trees:
+    """Of one family: a tree of its own for every question, the verdict among them, and every evidence set."""
+    trees: Trees = {}
+    for question in QUESTIONS:
         labelled = ~rows[f"label_{question}"].isin(UNLABELLED).to_numpy()
         if len(set(rows.loc[labelled, f"label_{question}"])) < 2:
             if question == "verdict":
@@ -137,22 +170,7 @@ def fit_diagnoser(frame: pd.DataFrame, name: str, options: FitOptions = FitOptio
                     _cross_fitted_leaves(tree, rows, labelled, fitted), rows, gains, (fitted.folds, fitted.seed)
                 )
             trees[question][evidence] = QuestionTree(tree, statistics)
-    return Diagnoser(
-        name=name,
-        zoo={
-            "families": sorted(set(rows["family"])),
-            "data_sets": sorted(set(rows["data_set"])),
-            "protocols": sorted(set(rows["protocol"])),
-            "rows": len(rows),
-            "cells": len(set(cell_names(rows))),
-            **_not_told(rows),
-        },
-        trees=trees,
-        ranges=_ranges(rows),
-        not_training=_not_training_gate(rows),
-        reference=_reference(rows),
-        set_trees=fit_set_trees(rows) if can_compose(rows) else None,
-    )
+    return trees
 
 
 def _reference(rows: pd.DataFrame) -> ZooReference | None:

@@ -5,13 +5,26 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SAMPLE := zoo_samples/checkpoints/temperature_too_low-1
 
-.PHONY: diagnose test lint notebooks docs zoo bench clean
+VISION := $(VENV)/vision
+
+.PHONY: diagnose test test-compat lint notebooks docs layouts zoo bench clean
 
 diagnose: $(STAMP)
 	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
 
-test: lint
+test: lint $(VISION)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n auto tests/compat
+
+# networks of torchvision and timm with a torch that matches them, the newest and the oldest that is supported: several
+# gigabytes in environments of their own. `make test` runs the same tests beside the CPU's torch, for which the tests
+# declare the few operators of torchvision that it lacks.
+test-compat:
+	for versions in requirements requirements-oldest; do \
+		$(PYTHON) -m venv $(VENV)/compat-$$versions && \
+		$(VENV)/compat-$$versions/bin/python -m pip install --quiet -r tests/compat/$$versions.txt && \
+		$(VENV)/compat-$$versions/bin/python -m pip install --quiet -e '.[images,test]' && \
+		$(VENV)/compat-$$versions/bin/python -m pytest tests/compat || exit 1; done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,6 +48,10 @@ docs: $(STAMP)
 	$(BIN)/python docs/decision_path.py
 	$(BIN)/python docs/zoos.py
 	$(BIN)/python docs/transfer.py --workers 4
+
+# what every kind of checkpoint gives, as a table: docs/checkpoints.md
+layouts: $(STAMP)
+	$(BIN)/python tests/mdtree/layouts.py --write docs/checkpoints.md
 
 # two parts need the folder of the public table, the engine's need real images (cifar10/ and mnist10k/ in a folder):
 # make bench TABLE=folder DATA=folder (an hour; alone on the machine, since it takes times)
@@ -68,4 +85,11 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[images,test]'
+	touch $@
+
+# In a folder of its own: beside a torch that it does not match, torchvision cannot be imported, and packages that import
+# it where they find it would fail.
+$(VISION)/installed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade -c constraints.txt \
+		--target $(VISION) timm torchvision
 	touch $@

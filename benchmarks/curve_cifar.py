@@ -21,7 +21,7 @@ from landscape.objective import Objective
 from landscape.protocol import Execution, Protocol
 from landscape.task import Samples, Task
 from mdtree.data import load_data
-from mdtree.data_set import DataSet
+from mdtree.datasets.data_set import DataSet
 from mdtree.files import write_atomically
 from mdtree.models import build_model
 from mdtree.training import Recipe, train_loop

@@ -20,8 +20,8 @@ from torch import nn
 
 import landscape
 from mdtree.data import load_data
-from mdtree.diagnose import classification_data
 from mdtree.models import build_model
+from mdtree.prepare import classification_data
 
 BATCH = 128
 STEPS = {"cnn": 1500, "resnet18": 300}

@@ -6,12 +6,15 @@ import math
 import statistics
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.errors import LandscapeError
+from landscape.failures import first_line
 from landscape.gauss_newton import LEAST_PROBES, MOST_PROBES
+from landscape.inputs import Inputs, arguments, sample_count
 from landscape.network import Network, differentiable, seeded_global_state
 from landscape.objective import Objective
 from landscape.protocol import Protocol
@@ -50,7 +53,8 @@ def pyhessian_estimate(objective: Objective, protocol: Protocol) -> PyHessianEst
     Raises
     ------
     LandscapeError
-        If the package is missing or a result is not finite.
+        If the package is missing, fails on the network (it needs every parameter to be used), or a result is not
+        finite.
     """
     try:
         from pyhessian import hessian
@@ -67,10 +71,14 @@ def pyhessian_estimate(objective: Objective, protocol: Protocol) -> PyHessianEst
 
     with differentiable(), seeded_global_state(protocol.seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")
-        computer = hessian(
-            network.module, criterion, dataloader=list(objective.batches()), cuda=network.device.type == "cuda"
-        )
-        values, vectors = computer.eigenvalues(maxIter=MOST_ITERATIONS, tol=protocol.eigenvalue_tolerance)
+        module, batches = _packed(network.module, list(objective.batches()))
+        computer = hessian(module, criterion, dataloader=batches, cuda=network.device.type == "cuda")
+        try:
+            values, vectors = computer.eigenvalues(maxIter=MOST_ITERATIONS, tol=protocol.eigenvalue_tolerance)
+        except (TypeError, AttributeError, AssertionError) as failure:
+            raise LandscapeError(
+                f"PyHessian fails on this network ({first_line(failure)}): is a parameter not used?", "backend='native'"
+            ) from failure
         _, image = computer.dataloader_hv_product(vectors[0])
         gaps = [(h - values[0] * v).double().square().sum() for h, v in zip(image, vectors[0], strict=True)]
         probes: list[float] = []
@@ -85,3 +93,35 @@ def pyhessian_estimate(objective: Objective, protocol: Protocol) -> PyHessianEst
     if not all(map(math.isfinite, (estimate.eigenvalue, estimate.eigenvalue_bound, trace, error))):
         raise LandscapeError("PyHessian returned a value that is not finite", "finite logits and loss")
     return estimate
+
+
+def _packed(module: nn.Module, batches: list[Any]) -> tuple[nn.Module, list[Any]]:
+    """A module and batches as PyHessian takes them: called with one thing, which has a size."""
+    if isinstance(batches[0][0], Tensor):
+        return module, batches
+    return _Unpacking(module), [(_Packed(inputs), targets) for inputs, targets in batches]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Several inputs as PyHessian asks one tensor: how many, and on the device, where they are already."""
+
+    inputs: Inputs
+
+    def size(self, dimension: int) -> int:
+        return sample_count(self.inputs)
+
+    def to(self, device: Any) -> _Packed:
+        return self
+
+
+class _Unpacking(nn.Module):
+    """A module called with packed inputs; its parameters in their order."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, packed: _Packed) -> Any:
+        positional, named = arguments(packed.inputs)
+        return self.inner(*positional, **named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from landscape.errors import LandscapeError
 from landscape.feature_products import KeptFeatures, ProductSums, needed_products, network_name
-from landscape.inputs import Inputs
+from landscape.inputs import Inputs, each_tensor, tensors
 
 LEAST_SAMPLES = 4
 """With fewer, centred features of any two networks are nearly parallel."""
@@ -129,7 +130,8 @@ def _ratio(cross: Tensor, first: Tensor, second: Tensor) -> CKA:
 class Mixtures:
     """``l x_n + (1 - l) x_pi(n)`` with a random permutation pi and l ~ Beta(alpha, alpha) for each sample.
 
-    Mixed when they are asked for, the same bits in every cut.
+    Mixed when they are asked for, the same bits in every cut. A tensor that stands alone in a mapping or tuple is
+    given back in one.
 
     Raises
     ------
@@ -138,20 +140,23 @@ class Mixtures:
     """
 
     def __init__(self, inputs: Inputs, alpha: float, seed: int) -> None:
-        if not isinstance(inputs, Tensor):
+        held = tensors(inputs)
+        if len(held) != 1:
             raise LandscapeError("inputs of several tensors cannot be mixed", "one floating tensor")
-        if not inputs.is_floating_point():
-            raise LandscapeError(f"inputs of type {inputs.dtype} cannot be mixed", "floating inputs")
+        if not held[0].is_floating_point():
+            raise LandscapeError(f"inputs of type {held[0].dtype} cannot be mixed", "floating inputs")
         generator = np.random.default_rng(seed)
-        self.inputs = inputs
-        self.partner = torch.from_numpy(generator.permutation(len(inputs))).to(inputs.device)
-        self.weight = torch.from_numpy(generator.beta(alpha, alpha, len(inputs))).to(inputs)
+        self._given = inputs
+        self.inputs = held[0]
+        self.partner = torch.from_numpy(generator.permutation(len(self.inputs))).to(self.inputs.device)
+        self.weight = torch.from_numpy(generator.beta(alpha, alpha, len(self.inputs))).to(self.inputs)
 
-    def at(self, chosen: Tensor) -> Tensor:
-        """The mixtures of the given numbers."""
+    def at(self, chosen: Tensor) -> Any:
+        """The mixtures of the given numbers, held as the inputs are."""
         weight = self.weight[chosen].reshape(-1, *[1] * (self.inputs.dim() - 1))
         own = self.inputs[chosen]
-        return own + (1 - weight) * (self.inputs[self.partner[chosen]] - own)  # of equal inputs exactly that input
+        mixed = own + (1 - weight) * (self.inputs[self.partner[chosen]] - own)  # of equal inputs exactly that input
+        return each_tensor(lambda _: mixed, self._given)
 
     def chain(self) -> Tensor:
         """All numbers along the cycles of pi: a mixture shares a sample with its neighbours and no others.
@@ -167,7 +172,7 @@ class Mixtures:
         return torch.tensor(order, device=self.partner.device)
 
 
-def mixup(inputs: Inputs, alpha: float, seed: int) -> Tensor:
+def mixup(inputs: Inputs, alpha: float, seed: int) -> Any:
     """All the :class:`Mixtures` of the inputs, in the order of the samples."""
     mixtures = Mixtures(inputs, alpha, seed)
     return mixtures.at(torch.arange(len(mixtures.inputs), device=mixtures.inputs.device))

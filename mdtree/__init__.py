@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdtree.checkpoint import open_checkpoint, save_checkpoint
+    from mdtree.checkpoint import open_checkpoint
+    from mdtree.checkpoint_saving import save_checkpoint
     from mdtree.diagnose import diagnose, measure
     from mdtree.diagnoser import default_diagnoser, diagnose_record, read_diagnoser, write_diagnoser
     from mdtree.diagnoser_schema import Diagnoser
@@ -34,11 +35,14 @@ _ROOMS = {
     "diagnose": "mdtree.diagnose",
     "measure": "mdtree.diagnose",
     "open_checkpoint": "mdtree.checkpoint",
-    "save_checkpoint": "mdtree.checkpoint",
+    "save_checkpoint": "mdtree.checkpoint_saving",
     "Diagnosis": "mdtree.diagnosis",
     "Diagnoser": "mdtree.diagnoser_schema",
     "default_diagnoser": "mdtree.diagnoser",
     "diagnose_all": "mdtree.diagnose",
+    "diagnose_network": "mdtree.diagnose",
+    "Sources": "mdtree.prepare",
+    "TrainingRecord": "mdtree.training_record",
     "diagnose_record": "mdtree.diagnoser",
     "read_diagnoser": "mdtree.diagnoser",
     "write_diagnoser": "mdtree.diagnoser",
@@ -62,9 +66,12 @@ __all__ = [
     "MDTreeError",
     "Record",
     "ResourceError",
+    "Sources",
+    "TrainingRecord",
     "default_diagnoser",
     "diagnose",
     "diagnose_all",
+    "diagnose_network",
     "diagnose_record",
     "fit_diagnoser",
     "label_zoo",

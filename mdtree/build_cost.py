@@ -17,10 +17,10 @@ from landscape.objective import Objective
 from landscape.task import Samples, Task
 from mdtree.backends import Backend
 from mdtree.data import load_data
-from mdtree.diagnose import classification_data
 from mdtree.grid import plan_units
 from mdtree.grid_spec import Unit, ZooSpec
 from mdtree.grid_unit import fresh, network_seed
+from mdtree.prepare import classification_data
 from mdtree.training import StackMember, train_loop, train_stack
 
 TRIAL_STEPS = (10, 40)
@@ -127,10 +127,12 @@ def seconds_per_update(unit: Unit) -> float:
     def run(steps: int) -> float:
         started = time.perf_counter()
         if unit.stacked:
-            train_stack(lambda seed: fresh(unit.block, data, seed), members, data.x_train, replace(recipe, steps=steps))
+            train_stack(
+                lambda seed: fresh(unit.block, data, seed), members, data.train_tensor, replace(recipe, steps=steps)
+            )
         else:
             model = fresh(unit.block, data, network_seed(0))
-            train_loop(model, data.x_train, data.y_train, replace(recipe, steps=steps), network_seed(0))
+            train_loop(model, data.train_tensor, data.y_train, replace(recipe, steps=steps), network_seed(0))
         return time.perf_counter() - started
 
     few, many = TRIAL_STEPS

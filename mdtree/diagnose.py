@@ -5,24 +5,25 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+
+from torch import nn
 
 import landscape
-from landscape import ClassificationData, Execution, LandscapeError, Measurement, Protocol, Samples
-from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
+from landscape import Execution, LandscapeError, Protocol
 from mdtree.checkpoint_set import diagnose_set
-from mdtree.data import BUILT_IN_DATA, DataSet, load_data
 from mdtree.diagnoser import default_diagnoser, diagnose_record
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError, MDTreeError
+from mdtree.manifest import Manifest
+from mdtree.measured_record import record_of, with_sources
 from mdtree.measurement_cache import MeasurementCache
 from mdtree.measurement_key import MeasurementInput, measurement_key
-from mdtree.models import ARCHITECTURES, model_factory
-from mdtree.record import Metric, NotMeasured, Record
-from mdtree.specification import parse
-from mdtree.user_code import isolated_random_state
+from mdtree.prepare import NOTHING_MORE, Prepared, Sources, classification_data, prepare, prepare_network
+from mdtree.record import Record
+
+__all__ = ["Report", "Sources", "diagnose", "diagnose_all", "diagnose_network", "measure", "measure_prepared"]
 
 Report = Callable[[str, float], None]
 """Progress: what is being done, and the share done (0...1)."""
@@ -30,34 +31,9 @@ Report = Callable[[str, float], None]
 _log = logging.getLogger("mdtree")
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What to open, where the checkpoint does not say it.
-
-    Attributes
-    ----------
-    model : str, optional
-        How to build the network: `mlp?width=16`, `package.module:factory?width=16`. Overrides the checkpoint's own.
-    data : str, optional
-        What it was trained on: `digits?train=160`, `npz:FILE`, `package.module:function`. Overrides the checkpoint's.
-    siblings : tuple of path
-        Checkpoints of the same training from other seeds.
-    trust : bool
-        Whether functions that the checkpoint itself names may be called to build its network and load its data.
-        Built-in architectures and data sets need no trust.
-    directory : path, optional
-        Where modules and files named in the specifications are looked up; the current directory by default.
-    """
-
-    model: str | None = None
-    data: str | None = None
-    siblings: tuple[str | os.PathLike[str], ...] = ()
-    trust: bool = False
-    directory: Path | None = None
-
-
 def diagnose(
     checkpoint: str | os.PathLike[str],
+    sources: Sources = NOTHING_MORE,
     *,
     siblings: Sequence[str | os.PathLike[str]] = (),
     model: str | None = None,
@@ -73,11 +49,14 @@ def diagnose(
     Parameters
     ----------
     checkpoint : path
-        A `.pt` or `.safetensors` file.
+        A file or a folder (see `open_checkpoint`).
+    sources : Sources
+        All that the checkpoint does not say, the rarer things among it: which weights, what training started from.
+        The four that follow are shorter to write, and stronger where they are given.
     siblings : sequence of path
         The same training from other seeds; enables the pair metrics.
     model, data : str, optional
-        Needed where the checkpoint does not name them itself, see `Sources`.
+        Needed where the checkpoint does not name them itself.
     trust : bool
         Whether functions that the checkpoint itself names may be called.
     diagnoser : Diagnoser, optional
@@ -94,14 +73,20 @@ def diagnose(
     InputError
         Something given cannot be used; the message says what, and how to mend it.
     """
-    sources = Sources(model, data, tuple(siblings), trust)
+    sources = replace(
+        sources,
+        model=model or sources.model,
+        data=data or sources.data,
+        siblings=tuple(siblings) or sources.siblings,
+        trust=trust or sources.trust,
+    )
     record = measure(checkpoint, sources, protocol=protocol, execution=execution, cache=cache)
     return diagnose_record(diagnoser or default_diagnoser(), record)
 
 
 def diagnose_all(
     checkpoints: Sequence[str | os.PathLike[str]],
-    sources: Sources = Sources(),
+    sources: Sources = NOTHING_MORE,
     *,
     diagnoser: Diagnoser | None = None,
     protocol: Protocol | None = None,
@@ -136,7 +121,7 @@ def diagnose_all(
 
 def measure(
     checkpoint: str | os.PathLike[str],
-    sources: Sources = Sources(),
+    sources: Sources = NOTHING_MORE,
     *,
     protocol: Protocol | None = None,
     execution: Execution | None = None,
@@ -171,31 +156,71 @@ def measure(
     InputError
         As in `diagnose`.
     """
-    opened = open_checkpoint(checkpoint)
-    others = [open_checkpoint(path) for path in sources.siblings]
-    data = load_data(_data_spec(opened, sources), sources.directory)
-    model_spec = _model_spec(opened, sources)
+    return measure_prepared(
+        prepare(checkpoint, sources, execution), protocol=protocol, execution=execution, progress=progress, cache=cache
+    )
 
-    # what a factory draws from the global random state is overwritten or seeded: the caller's state stays untouched
-    with isolated_random_state(0):
-        fresh = model_factory(
-            model_spec, num_classes=data.num_classes, input_shape=data.input_shape, directory=sources.directory
-        )
-        models = [load_into(fresh(), one.state, one.path) for one in (opened, *others)]
+
+def measure_prepared(
+    prepared: Prepared,
+    *,
+    protocol: Protocol | None = None,
+    execution: Execution | None = None,
+    progress: Report | None = None,
+    cache: bool = False,
+) -> Record:
+    """Measure what `mdtree.prepare.prepare` opened; parameters and errors as for `measure`."""
     given = MeasurementInput(
-        models,
-        classification_data(data),
+        prepared.models,
+        classification_data(prepared.data),
         protocol or Protocol(),
         execution or Execution(),
-        fresh,
-        opened.initial_norm_squared,
-        model_spec,
+        None if prepared.start.reason else prepared.fresh,  # fresh weights are not where a fine-tuned network started
+        prepared.start.norm_squared,
+        prepared.network.spec,
     )
-    measured = _measured_before_or_now(given, opened, progress) if cache else _measured_now(given, opened, progress)
-    return _with_sources(measured, opened, others, model_spec, data)
+    name = str(prepared.opened.path)
+    measured = _measured_before_or_now(given, name, progress) if cache else _measured_now(given, name, progress)
+    return with_sources(prepared, measured)
 
 
-def _measured_now(given: MeasurementInput, opened: Checkpoint, progress: Report | None) -> Record:
+def diagnose_network(
+    network: nn.Module,
+    data: object,
+    *,
+    manifest: Manifest | None = None,
+    diagnoser: Diagnoser | None = None,
+    protocol: Protocol | None = None,
+    execution: Execution | None = None,
+) -> Diagnosis:
+    """Diagnose a network that is in memory, as after its training.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Trained; copied, and measured in evaluation mode.
+    data : object
+        What it was trained on: what a data function may return (see `mdtree.data.load_data`).
+    manifest : Manifest, optional
+        What is known of its training: recipe, scores, norm at initialisation.
+    diagnoser, protocol, execution
+        As in `diagnose`.
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    InputError
+        As in `diagnose`.
+    """
+    prepared = prepare_network(network, data, manifest or Manifest(), execution)
+    record = measure_prepared(prepared, protocol=protocol, execution=execution)
+    return diagnose_record(diagnoser or default_diagnoser(), record)
+
+
+def _measured_now(given: MeasurementInput, name: str, progress: Report | None) -> Record:
     try:
         measured = landscape.measure(
             given.models,
@@ -207,102 +232,22 @@ def _measured_now(given: MeasurementInput, opened: Checkpoint, progress: Report 
             progress=progress,
         )
     except LandscapeError as error:
-        raise InputError(f"{opened.path}: {error.got}", error.expected, error.mend) from error
-    return _record(measured)
+        raise InputError(f"{name}: {error.got}", error.expected, error.mend) from error
+    return record_of(measured)
 
 
-def _measured_before_or_now(given: MeasurementInput, opened: Checkpoint, progress: Report | None) -> Record:
+def _measured_before_or_now(given: MeasurementInput, name: str, progress: Report | None) -> Record:
     """The measurement kept for these weights, data and protocol; else a new one, which is kept."""
     try:
         key = measurement_key(given)
     except Exception:  # users' networks may raise anything: what is wrong with one, the measurement itself says
-        return _measured_now(given, opened, progress)
+        return _measured_now(given, name, progress)
     cache = MeasurementCache()
     record = cache.get(key)
     if record is None:
-        record = _measured_now(given, opened, progress)
+        record = _measured_now(given, name, progress)
         try:
             cache.put(key, record)
         except MDTreeError as error:
             _log.warning("mdtree: the measurement is not kept for the next time: %s", error)
     return record
-
-
-def classification_data(data: DataSet) -> ClassificationData:
-    """A data set as the measuring half takes it."""
-    test = None if data.x_test is None or data.y_test is None else Samples(data.x_test, data.y_test)
-    return ClassificationData(Samples(data.x_train, data.y_train), test, data.num_classes)
-
-
-def _model_spec(opened: Checkpoint, sources: Sources) -> str:
-    if sources.model:
-        return sources.model
-    if opened.model_spec is None:
-        raise InputError(
-            f"{opened.path} does not say which network it is",
-            "",
-            f"give it: mdtree diagnose {opened.path} --model package.module:factory --data SPEC "
-            "(or save with mdtree.save_checkpoint(path, model, model_spec=..., data_spec=...))",
-        )
-    if not sources.trust and parse(opened.model_spec).name not in ARCHITECTURES:
-        raise _untrusted(opened, "build its network", opened.model_spec, "--model")
-    return opened.model_spec
-
-
-def _data_spec(opened: Checkpoint, sources: Sources) -> str:
-    if sources.data:
-        return sources.data
-    if opened.data_spec is None:
-        raise InputError(
-            f"{opened.path} does not say what it was trained on",
-            "",
-            f"give it: mdtree diagnose {opened.path} --data npz:FILE.npz (or digits?..., package.module:function); "
-            f"what its weights alone tell: mdtree layers {opened.path}",
-        )
-    if not sources.trust and parse(opened.data_spec).name not in BUILT_IN_DATA:
-        raise _untrusted(opened, "load its data", opened.data_spec, "--data")
-    return opened.data_spec
-
-
-def _untrusted(opened: Checkpoint, purpose: str, spec: str, option: str) -> InputError:
-    """A file that names a function to call could name any function: only its owner may say that it is called."""
-    named = str(parse(spec))
-    return InputError(
-        f"{opened.path} names the function {named} to {purpose}; nothing that a checkpoint names is called unasked",
-        "",
-        f"if the file is yours add --trust, or name it yourself: {option} '{named}'",
-    )
-
-
-def _record(measured: Measurement) -> Record:
-    """The measured part of a record."""
-    return Record(
-        checkpoint={},
-        recipe={},
-        protocol={**measured.protocol.to_dict(), "digest": measured.protocol.digest()},
-        execution=measured.execution.to_dict(),
-        metrics={name: Metric(v.value, v.standard_error, v.samples) for name, v in measured.metrics.items()},
-        not_measured=tuple(NotMeasured(n.metric, n.reason) for n in measured.not_measured),
-        series=measured.series,
-        layers=tuple(measured.layers),
-        flags=tuple(measured.flags),
-        cost={"seconds": measured.cost.seconds, "sample_gradients": measured.cost.sample_gradients},
-    )
-
-
-def _with_sources(
-    record: Record, opened: Checkpoint, others: Sequence[Checkpoint], model_spec: str, data: DataSet
-) -> Record:
-    """The record with the part that the files give."""
-    recipe = dict(opened.recipe)
-    recipe.setdefault("train_size", len(data.y_train))
-    checkpoint = {
-        "path": str(opened.path),
-        "sha256": opened.sha256,
-        "weights_from": opened.weights_from,
-        "model": model_spec,
-        "data": data.specification,
-        "data_set": data.name,
-        "siblings": [str(one.path) for one in others],
-    }
-    return replace(record, checkpoint=checkpoint, recipe=recipe)

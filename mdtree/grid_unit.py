@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from landscape import Execution, Measurement, measure_many
 from mdtree.data import DataSet, cut_test_set, load_data
-from mdtree.diagnose import classification_data
 from mdtree.errors import InputError
 from mdtree.grid_spec import Block, Cell, Pretraining, Unit, ZooSpec, updates_per_epoch
 from mdtree.models import build_model
+from mdtree.prepare import classification_data
 from mdtree.training import Recipe, StackMember, Trained, train_loop, train_stack
 from mdtree.zoo import GAIN_COLUMN, MEASURED_COLUMNS, METRICS
 
@@ -103,13 +103,13 @@ def train_unit(unit: Unit, device: str = "cpu", seeds: Sequence[int] | None = No
         members = [StackMember(network_seed(seed), cell.learning_rate, data.y_train) for cell, seed in keys]
         recipe = spec.recipe(unit.cells[0])
         trained = train_stack(
-            lambda seed: _starting_network(spec, block, data, seed), members, data.x_train, recipe, device=device
+            lambda seed: _starting_network(spec, block, data, seed), members, data.train_tensor, recipe, device=device
         )
     else:
         trained = [
             train_loop(
                 _starting_network(spec, block, data, network_seed(seed)),
-                data.x_train,
+                data.train_tensor,
                 data.y_train,
                 spec.recipe(cell),
                 network_seed(seed),
@@ -157,7 +157,7 @@ def _pretrained(pretraining: Pretraining, model_spec: str, input_shape: tuple[in
         )
     recipe = Recipe(pretraining.learning_rate, pretraining.batch_size, pretraining.steps)
     model = build_model(model_spec, num_classes=data.num_classes, input_shape=data.input_shape, seed=_PRETRAINING_SEED)
-    return train_loop(model, data.x_train, data.y_train, recipe, _PRETRAINING_SEED).state
+    return train_loop(model, data.train_tensor, data.y_train, recipe, _PRETRAINING_SEED).state
 
 
 def measured_rows(unit: Unit, trained: Mapping[Key, Trained], device: str = "cpu") -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def measured_rows(unit: Unit, trained: Mapping[Key, Trained], device: str = "cpu
     """
     spec, block = unit.spec, unit.block
     data, gain_data = cut_test_set(load_data(f"{block.data_spec}&test=all"))
-    if gain_data.x_test is None or gain_data.y_test is None:
+    if gain_data.test_tensor is None or gain_data.y_test is None:
         raise InputError(f"{block.data_spec} has no test set", "one: rooms for improvement need it")
     networks = {key: rebuild(block, data, network) for key, network in trained.items()}
     measured = _measurements(unit, trained, networks, data, device)
@@ -178,7 +178,7 @@ def measured_rows(unit: Unit, trained: Mapping[Key, Trained], device: str = "cpu
         row = _settings(unit, cell, seed)
         row["parameter_count"] = sum(p.numel() for p in networks[key].parameters())
         row["diverged"] = int(trained[key].diverged)
-        row[GAIN_COLUMN] = error_percent(networks[key], gain_data.x_test, gain_data.y_test)
+        row[GAIN_COLUMN] = error_percent(networks[key], gain_data.test_tensor, gain_data.y_test)
         row.update(dict.fromkeys(METRICS, np.nan))
         if key in measured:
             found = measured[key].metrics

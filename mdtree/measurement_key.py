@@ -47,7 +47,7 @@ class MeasurementInput:
     data: ClassificationData
     protocol: Protocol
     execution: Execution
-    fresh: Callable[[], nn.Module]
+    fresh: Callable[[], nn.Module] | None
     initial_norm_squared: float | None
     model_spec: str
 
@@ -76,7 +76,7 @@ def measurement_key(given: MeasurementInput) -> str:
     for model in given.models:
         digest.add("network", _state(model))
     with seeded_global_state(0):
-        digest.add("fresh", _state(given.fresh()))
+        digest.add("fresh", None if given.fresh is None else _state(given.fresh()))
         digest.add("behaviour", _behaviour(given.models[0], given.data, given.execution))
     return digest.hexdigest()
 

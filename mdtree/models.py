@@ -30,6 +30,9 @@
 
 ``inputs``, ``channels``, ``size``, ``features`` and ``classes`` come from the data where they are not given. Weights
 start as PyTorch starts them, positions as 0.02 times a standard normal.
+
+Networks of other packages are known as ``timm:NAME``, ``torchvision:NAME`` and ``transformers:DIR``, see
+`mdtree.networks.foreign_models`.
 """
 
 from __future__ import annotations
@@ -41,16 +44,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from mdtree.architectures import ResNet18, cnn, mlp
 from mdtree.errors import InputError
-from mdtree.recurrent import GRUClassifier
+from mdtree.free_memory import check_memory
+from mdtree.networks.architectures import ResNet18, cnn, mlp
+from mdtree.networks.foreign_models import FOREIGN_MODELS, build_foreign
+from mdtree.networks.recurrent import GRUClassifier
+from mdtree.networks.vision_transformer import VisionTransformer
 from mdtree.specification import Kind, Plain, Specification, parse
 from mdtree.user_code import call_user_function, isolated_random_state
-from mdtree.vision_transformer import VisionTransformer
 
 __all__ = ["ARCHITECTURES", "Architecture", "ResNet18", "Shape", "build_model", "model_factory"]
+
+
+MAX_DEPTH = 1_000
+"""Layers of a built-in network: a checkpoint may name any number."""
+
+SMALL = 512
+"""Width times depth up to which a built-in network is built without counting its parameters first."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,9 @@ def build_model(
     Parameters
     ----------
     spec : str
-        ``mlp?width=16&depth=2``, another architecture of this module, or ``package.module:factory?key=value``: the
-        factory is called with the options as keyword arguments, read as int, float, bool or text by their look.
+        ``mlp?width=16&depth=2``, another architecture of this module, a network of another package
+        (``timm:resnet18?in_chans=1``), or ``package.module:factory?key=value``: the factory is called with the options
+        as keyword arguments, read as int, float, bool or text by their look.
     num_classes : int, optional
         Outputs of an architecture that names no ``classes``.
     input_shape : tuple of int, optional
@@ -99,8 +113,10 @@ def build_model(
     with isolated_random_state(seed):
         if parsed.name in ARCHITECTURES:
             return _build_named(parsed, Shape(input_shape, num_classes))
+        if parsed.name in FOREIGN_MODELS:
+            return build_foreign(parsed, num_classes, input_shape, directory)
         if not parsed.target:
-            known = ", ".join(ARCHITECTURES)
+            known = ", ".join((*ARCHITECTURES, *(f"{name}:..." for name in FOREIGN_MODELS)))
             raise InputError(f"unknown network {parsed.name!r}", f"one of {known}, or package.module:factory")
         model = call_user_function(parsed, directory)
     if not isinstance(model, nn.Module):
@@ -225,7 +241,23 @@ def _build_named(spec: Specification, shape: Shape) -> nn.Module:
     if side > 1 and min(options["size"]) < side:
         shown = "×".join(map(str, options["size"]))
         raise InputError(f"images of {shown} pixels for {spec.name}", f"{side}×{side} or more")
+    _check_size(spec, architecture, options)
     return architecture.build(**options)
+
+
+def _check_size(spec: Specification, architecture: Architecture, options: Mapping[str, Any]) -> None:
+    """Refuse what would fill the memory: a checkpoint may name any width and depth."""
+    if (options.get("depth") or 1) > MAX_DEPTH:
+        raise InputError(f"depth={options['depth']} of {spec.name}", f"at most {MAX_DEPTH:,}")
+    if options["width"] * (options.get("depth") or 1) <= SMALL:
+        return
+    try:
+        with torch.device("meta"):
+            outline = architecture.build(**options)
+    except (RuntimeError, TypeError) as error:  # a product of sizes beyond 64 bits
+        raise InputError(f"{spec} has more parameters than can be counted", "a smaller width") from error
+    parameters = sum(parameter.numel() for parameter in outline.parameters())
+    check_memory(f"the network {spec}", 4 * parameters, "give a smaller width")
 
 
 def _settled(spec: Specification, key: str, given: int | None, fixed: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from mdtree.composition import QUESTION_TEXT
 from mdtree.cut_points import format_threshold
 from mdtree.diagnosis import Candidate, Diagnosis
 from mdtree.nodes import Step
+from mdtree.opened_text import opened_text
 from mdtree.record import Record
 
 FLAG_TEXT = {
@@ -17,6 +18,8 @@ FLAG_TEXT = {
     "foreign_task": "another data set than the zoo's: what a change gained there may not be what it gains here",
     "set_too_alike": "the set is too alike to be ranked: each checkpoint by itself",
     "readings_disagree": "growth and gradient do not point to the same side: no temperature is blamed",
+    "siblings_share_start": "the siblings were fine-tuned from the same weights: such networks lie in one basin and "
+    "agree, so that connectivity and similarity look better than between networks from fresh weights, as the zoos' are",
     "outside_zoo": "out of the zoo: further from its networks than they are from one another; trust the verdict less",
     "resembles_public_table": "more like the public ResNet table (hot there is a noise floor) than like the zoo",
     "single_class": "all training labels are of one class: there is nothing to learn",
@@ -39,7 +42,7 @@ NUMBERED_FLAG_TEXT = {
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """What `mdtree diagnose` prints."""
-    parts = [_headline(diagnosis), _ranking(diagnosis.ranking), _path(diagnosis), _measured(diagnosis.record)]
+    parts = [_headline(diagnosis), _ranking(diagnosis.ranking), _path(diagnosis), *_record_parts(diagnosis.record)]
     if diagnosis.flags or diagnosis.record.flags or diagnosis.settle:
         parts.append(_notes(diagnosis))
     parts.append(_footer(diagnosis.record))
@@ -49,10 +52,15 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def record_text(record: Record) -> str:
     """What `mdtree measure` prints."""
     head = f"{record.checkpoint.get('path', 'record')}  ({record.evidence.replace('_', ', ')})"
-    parts = [head, _measured(record)]
+    parts = [head, *_record_parts(record)]
     if record.flags:
         parts.append("\n".join(["Notes", *(f"  {flag_text(flag)}" for flag in record.flags)]))
     return "\n\n".join([*parts, _footer(record)])
+
+
+def _record_parts(record: Record) -> list[str]:
+    """What was opened, where the record says so, and what was measured."""
+    return [part for part in (opened_text(record), _measured(record)) if part]
 
 
 def flag_text(flag: str) -> str:

@@ -130,12 +130,12 @@ def finish_trials(task: TrialsTask) -> pd.DataFrame:
 def _rows(trials: Trials, trained: Sequence[Trained]) -> list[dict[str, Any]]:
     block = trials.cells[0].block
     data = cut_test_set(load_data(f"{block.data_spec}&test=all"))[1]
-    assert data.x_test is not None
+    assert data.test_tensor is not None
     assert data.y_test is not None
     rows = []
     keys = [(cell, seed) for cell in trials.cells for seed in trials.seeds]
     for (cell, seed), network in zip(keys, trained, strict=True):
-        error = error_percent(rebuild(block, data, network), data.x_test, data.y_test)
+        error = error_percent(rebuild(block, data, network), data.test_tensor, data.y_test)
         settings = (cell.name, seed, block.width, block.train_size, cell.learning_rate, cell.batch_size)
         rows.append(dict(zip(_COLUMNS, (*settings, int(network.diverged), error), strict=True)))
     return rows

@@ -15,17 +15,17 @@ from torch import nn
 
 from landscape import Execution, LandscapeError, Measurement, Objective, Protocol, Samples, Task, measure_many
 from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
-from mdtree.checkpoint_contents import find_weights
-from mdtree.checkpoint_files import read_checkpoint_file
 from mdtree.data import TEST_GAIN_HALF, TEST_METRIC_HALF, DataSet, cut_test_set, load_data
-from mdtree.data_set import WHOLE_TEST
-from mdtree.diagnose import classification_data
+from mdtree.datasets.data_set import WHOLE_TEST
 from mdtree.errors import InputError
 from mdtree.models import model_factory
+from mdtree.prepare import classification_data
+from mdtree.reading.checkpoint_files import read_checkpoint_file
 from mdtree.runs import Run
 from mdtree.runs_file import Setting
 from mdtree.specification import parse
 from mdtree.user_code import isolated_random_state
+from mdtree.weights.checkpoint_contents import find_weights
 from mdtree.zoo import GAIN_COLUMN, MEASURED_COLUMNS, METRICS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mdtree.checkpoint import save_checkpoint
+from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.data import load_data
 from mdtree.errors import InputError
 from mdtree.grid import plan_units

@@ -14,7 +14,7 @@ import pytest
 _NO_DATA = "MDTREE_DATA is not set"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mdtree_data() -> Path:
     """The folder of real data sets named by MDTREE_DATA; skipped without it, a failure on continuous integration."""
     folder = os.environ.get("MDTREE_DATA", "")

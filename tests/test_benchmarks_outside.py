@@ -17,11 +17,11 @@ from torch import nn
 from landscape import Protocol
 from mdtree.build_status import build_record_file
 from mdtree.data import load_data
+from mdtree.datasets.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
 from mdtree.grid import plan_units
 from mdtree.grid_spec import Budget, ZooSpec
 from mdtree.grid_unit import UnitTask, finish_unit, last_linear
 from mdtree.models import build_model
-from mdtree.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
 from mdtree.room import label_zoo
 from mdtree.spec_file import read_spec
 from mdtree.zoo import LABEL_COLUMNS, METRICS, UNLABELLED, read_zoo

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mdtree.data import DataSet, load_data
-from mdtree.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
+from mdtree.datasets.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
 
 SIZE = 14
 _CROP = 28

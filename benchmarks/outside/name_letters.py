@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mdtree.data import DataSet
+from mdtree.datasets.subset import Choice, Stored, choose
 from mdtree.specification import Specification
-from mdtree.subset import Choice, Stored, choose
 
 FILE = Path(__file__).with_name("census_names.txt")
 LENGTH = 11

@@ -12,8 +12,8 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 
 from mdtree.data import DataSet
+from mdtree.datasets.subset import Choice, Stored, choose
 from mdtree.specification import Specification
-from mdtree.subset import Choice, Stored, choose
 
 COLUMNS = 30
 POOL = 209

@@ -21,6 +21,7 @@ class _LazyGroup(click.Group):
     _rooms = {  # noqa: RUF012 - click groups hold their commands this way
         "diagnose": ("mdtree.cli.measuring", "diagnose_command"),
         "measure": ("mdtree.cli.measuring", "measure_command"),
+        "check": ("mdtree.cli.check", "check_command"),
         "layers": ("mdtree.cli.layers", "layers_command"),
         "zoo": ("mdtree.cli.zoo", "zoo_group"),
         "train": ("mdtree.cli.deciding", "train_command"),
@@ -82,7 +83,7 @@ def _failed(error: Exception, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     if isinstance(error, MDTreeError):
-        return _say(str(error), error.exit_code)
+        return _say_error(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return _say(f"out of memory ({error}); try a smaller --batch-size", ResourceError.exit_code)
     if isinstance(error, OSError) and error.errno in (28, 122):
@@ -95,4 +96,13 @@ def _failed(error: Exception, debug: bool) -> int:
 def _say(message: str, code: int) -> int:
     """One line on standard error."""
     click.echo("mdtree: " + " ".join(message.split()), err=True)
+    return code
+
+
+def _say_error(error: MDTreeError) -> int:
+    """One line on standard error; where the mend is something to write, its lines below."""
+    first, *further = error.mend.split("\n")
+    code = _say(str(type(error)(error.got, error.expected, first)), error.exit_code)
+    for line in further:
+        click.echo(f"  {line.rstrip()}", err=True)
     return code

@@ -36,8 +36,13 @@ _INPUTS = [
                  "digits?train=160, parquet:FILE?image=image&label=label, package.module:function."),
     click.option("--sibling", "siblings", multiple=True, type=click.Path(path_type=Path),
                  help="The same training from another seed (repeatable): enables connectivity and similarity."),
+    click.option("--weights", metavar="NAME", help="Which weights, where a file holds several: model_ema, teacher."),
+    click.option("--init", type=click.Path(path_type=Path), metavar="FILE", help="The checkpoint that training started "
+                 "from, where that were no fresh weights: growth is measured against it."),
+    click.option("--data-checked", is_flag=True, help="The data are right, although the network does not answer on "
+                 "them as one that was trained on them."),
     click.option("--trust", is_flag=True, help="Call the functions that the checkpoint itself names to build its "
-                 "network and load its data: only for files of your own."),
+                 "network and load its data, and open programs of torch.export: only for files of your own."),
     click.option("--precision", type=float, help="Standard error of the logarithm of the Hessian's trace and top "
                  "eigenvalue at which no more samples are added; default 0.1."),
     click.option("--budget", type=float, metavar="SECONDS", help="Time for each checkpoint; what it cuts is flagged."),
@@ -67,8 +72,9 @@ def diagnose_command(
 ) -> int:
     """Say why a network disappoints, and what to change.
 
-    CHECKPOINT is a .pt or .safetensors file, or a record saved by `mdtree measure --json`. Eight or more of one task
-    are diagnosed as a set: where a network stands among them counts beside its own numbers.
+    CHECKPOINT is a file or a folder that training saved (see `mdtree check`), or a record saved by `mdtree measure
+    --json`. Eight or more of one task are diagnosed as a set: where a network stands among them counts beside its own
+    numbers.
     """
     judge = read_diagnoser(diagnoser) if diagnoser else default_diagnoser()
     diagnoses = diagnose_set(judge, [_record(path, inputs) for path in checkpoints])
@@ -100,7 +106,15 @@ def _record(path: Path, inputs: dict[str, Any]) -> Record:
     from mdtree.diagnose import Sources, measure
 
     protocol, execution = _settings(inputs)
-    sources = Sources(inputs["model"], inputs["data"], inputs["siblings"], inputs["trust"])
+    sources = Sources(
+        model=inputs["model"],
+        data=inputs["data"],
+        siblings=inputs["siblings"],
+        trust=inputs["trust"],
+        weights=inputs["weights"],
+        init=inputs["init"],
+        data_checked=inputs["data_checked"],
+    )
     with progress_bar(path.name) as progress:
         return measure(
             path, sources, protocol=protocol, execution=execution, progress=progress, cache=not inputs["no_cache"]

@@ -16,8 +16,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mdtree.checkpoint import load_into, open_checkpoint, save_checkpoint
+from mdtree.checkpoint import load_into, load_weights, open_checkpoint
+from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.errors import InputError
+from mdtree.manifest import Manifest, stamped
 from mdtree.models import build_model
 
 RECIPE = {
@@ -201,7 +203,7 @@ def test_several_sets_of_weights_are_listed_not_guessed(tmp_path: Path) -> None:
     torch.save({name: network().state_dict() for name in ("encoder", "decoder")}, tmp_path / "two.pt")
     message = refusal(tmp_path / "two.pt")
     assert "holds several sets of weights (encoder, decoder); expected one" in message
-    assert message.endswith("say which one is meant, for instance weights='encoder'")
+    assert message.endswith("say which one is meant, for instance --weights encoder")
     assert open_checkpoint(tmp_path / "two.pt", weights="decoder").weights_from == "decoder"
     assert "holds no weights under 'x'; expected one of encoder, decoder" in refusal(tmp_path / "two.pt", weights="x")
 
@@ -236,16 +238,58 @@ def test_the_optimizer_beside_the_weights_tells_the_recipe(tmp_path: Path) -> No
     torch.save(content, tmp_path / "net.pt")
     # the rate the schedule started from, and the group of most parameters
     assert optimizer.param_groups[1]["lr"] < 0.1
-    assert open_checkpoint(tmp_path / "net.pt").recipe == {"learning_rate": 0.2, "momentum": 0.9, "weight_decay": 5e-4}
-    torch.save({**content, "second": optimizer.state_dict()}, tmp_path / "gan.pt")
-    assert open_checkpoint(tmp_path / "gan.pt").recipe == {}
+    opened = open_checkpoint(tmp_path / "net.pt")
+    assert opened.recipe == {
+        "learning_rate": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "optimizer": "sgd", "schedule": "cosine",
+    }  # fmt: skip
+    assert opened.recipe_sources["learning_rate"] == "optimizer.param_groups[1].initial_lr"
 
 
-def test_lightning_is_refused_with_the_mend(tmp_path: Path) -> None:
-    torch.save({"pytorch-lightning_version": "2.4", "state_dict": network().state_dict()}, tmp_path / "last.ckpt")
-    message = refusal(tmp_path / "last.ckpt")
-    assert "is a Lightning checkpoint" in message
-    assert message.endswith("re-save them with torch.save(lightning_module.model.state_dict(), PATH)")
+def test_a_manifest_inside_another_frameworks_checkpoint_is_stronger_than_what_is_found(tmp_path: Path) -> None:
+    manifest = Manifest("mlp?width=4", "digits", {"learning_rate": 0.5, "batch_size": 7}, 2.5, {"train_loss": 0.25})
+    content = {
+        "pytorch-lightning_version": "2.4",
+        "state_dict": network().state_dict(),
+        "hyper_parameters": {"learning_rate": 0.1, "weight_decay": 0.01},
+        "mdtree": stamped(manifest),
+    }
+    torch.save(content, tmp_path / "last.ckpt")
+    opened = open_checkpoint(tmp_path / "last.ckpt")
+    assert same_state(opened.state, network().state_dict())
+    assert (opened.framework, opened.weights_from) == ("lightning", "state_dict")
+    assert (opened.model_spec, opened.data_spec, opened.initial_norm_squared) == ("mlp?width=4", "digits", 2.5)
+    assert opened.recipe == {"learning_rate": 0.5, "batch_size": 7, "weight_decay": 0.01}
+    assert opened.recipe_sources["learning_rate"] == "the file's manifest"
+    assert opened.recipe_sources["weight_decay"].startswith("hyper_parameters")
+    assert opened.recorded["train_loss"].value == 0.25
+
+
+def test_a_manifest_beside_the_weights_counts_as_one_inside(tmp_path: Path) -> None:
+    safetensors.torch.save_file(network().state_dict(), tmp_path / "model.safetensors")
+    text = json.dumps(stamped(Manifest(data="digits?train=50", fine_tuned_from="start.pt")))
+    (tmp_path / "mdtree.json").write_text(text)
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        opened = open_checkpoint(path)
+        assert (opened.data_spec, opened.fine_tuned_from, opened.weights_from) == (
+            "digits?train=50",
+            "start.pt",
+            "file",
+        )
+    (tmp_path / "mdtree.json").write_text(text.replace('"version": 1', '"version": 2'))
+    assert "is of version 2; expected version 1 or older" in refusal(tmp_path)
+
+
+def test_one_network_among_several_is_named_by_what_its_names_begin_with(tmp_path: Path) -> None:
+    both = {f"{name}.{key}": value for name in ("student", "teacher") for key, value in network().state_dict().items()}
+    both["teacher.output.bias"] = torch.full_like(both["teacher.output.bias"], 7.0)
+    torch.save({"state_dict": both}, tmp_path / "both.ckpt")
+    with pytest.raises(InputError, match="--weights student"):
+        load_weights(network(), open_checkpoint(tmp_path / "both.ckpt"))
+    model = network()
+    fitted = load_weights(model, open_checkpoint(tmp_path / "both.ckpt", weights="teacher"))
+    assert torch.equal(model.state_dict()["output.bias"], both["teacher.output.bias"])
+    assert len(fitted.left_aside) == len(network().state_dict())
+    assert "holds no weights under 'pupil'" in refusal(tmp_path / "both.ckpt", weights="pupil")
 
 
 def test_load_into_gives_the_network_its_weights() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import struct
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from torch import nn
 
 from mdtree.checkpoint import open_checkpoint
 from mdtree.errors import InputError
+from mdtree.reading.checkpoint_files import read_checkpoint_file
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
 
@@ -66,14 +69,31 @@ def rebuilt(change: Callable[[str, bytes], bytes], compression: int = zipfile.ZI
             "x.pt is an HDF5 file, as Keras saves them; expected a checkpoint; re-save",
         ),
         (b"accuracy: 93 %\n", "x.pt is a text file; expected a checkpoint made by torch.save or safetensors"),
+        (
+            zlib.compress(pickle.dumps(list(range(99)))),
+            "x.pt is compressed with zlib, as joblib saves objects; expected",
+        ),
+        (b"\x08\x08\x12\x07pytorch\x1a\x062.13.0:" + bytes(100), "x.pt is an ONNX network; expected a checkpoint"),
+        (
+            b"GGUF\x03" + bytes(100),
+            "x.pt is a GGUF file of quantised weights; expected a checkpoint; give the checkpoint",
+        ),
+        (b"\x1c\0\0\0TFL3" + bytes(100), "x.pt is a TensorFlow Lite network; expected a checkpoint"),
+        (
+            b"PAR1" + bytes(100),
+            "x.pt is a Parquet file; expected a checkpoint; as data, give it with --data parquet:FILE",
+        ),
         (bytes(100), "x.pt is in no known format, or damaged; expected a checkpoint made by torch.save or safetensors"),
         (saved()[:-200], "x.pt is truncated or damaged: the save or the copy did not finish; save or copy it again"),
+        (saved() + saved(), "x.pt is truncated or damaged: the save or the copy did not finish; save or copy it again"),
         (saved()[:100], "x.pt is truncated or damaged: the save or the copy did not finish; save or copy it again"),
         (saved(_use_new_zipfile_serialization=False)[:-9], "x.pt is truncated, damaged, or pickled in a way"),
+        (saved(_use_new_zipfile_serialization=False) + b"x", "x.pt is truncated, damaged, or pickled in a way"),
         (
-            saved(pickle_protocol=4),
-            "x.pt is truncated, damaged, or pickled in a way torch.load(weights_only=True) does",
+            saved() + bytes(50),
+            "x.pt is truncated or damaged: the save or the copy did not finish; save or copy it again",
         ),
+        (saved(pickle_protocol=4), "x.pt is pickled with protocol 4; expected protocol 2, torch.save's own; re-save"),
         (b"PK\x05\x06" + bytes(18), "x.pt is a zip archive that torch.save did not write"),
         (pickle.dumps({"a": 1}), "x.pt is a plain pickle file, which is never loaded; expected a checkpoint"),
         (pickle.dumps({"a": 1}, protocol=0), "x.pt is a plain pickle file, which is never loaded"),
@@ -95,11 +115,18 @@ def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path) -> None:
 
 
 def test_folders_say_which_file_to_give(tmp_path: Path) -> None:
-    assert refusal(tmp_path).endswith("is a folder; expected a file; give the checkpoint inside it")
+    def message() -> str:
+        with pytest.raises(InputError) as caught:
+            read_checkpoint_file(tmp_path)
+        return str(caught.value)
+
+    assert message().endswith("is a folder; expected a file; give the checkpoint inside it")
     (tmp_path / ".metadata").touch()
-    assert "is a distributed checkpoint; expected a file; convert it" in refusal(tmp_path)
+    assert "is a distributed checkpoint; expected a file; convert it" in message()
+    (tmp_path / "saved_model.pb").touch()
+    assert "is a TensorFlow network; expected a checkpoint; re-save its weights from Keras" in message()
     (tmp_path / "model.safetensors").touch()
-    assert refusal(tmp_path).endswith("model.safetensors")
+    assert message().endswith("model.safetensors")
 
 
 def test_other_archives_are_named(tmp_path: Path) -> None:
@@ -113,13 +140,26 @@ def test_other_archives_are_named(tmp_path: Path) -> None:
         "x.pt is a numpy archive; expected a checkpoint; as data, give it with --data npz:FILE"
     )
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.ones(1, 2),)), path.with_suffix(".pt2"))
-    assert refusal(path.with_suffix(".pt2")).startswith("x.pt2 is a program of torch.export; expected weights")
+    assert refusal(path.with_suffix(".pt2")).startswith(
+        "x.pt2 is a program of torch.export; expected weights; add --trust if the file is yours (loading a program "
+        "runs code from it), or re-save the weights"
+    )
+    with zipfile.ZipFile(path, "w") as keras:
+        keras.writestr("config.json", b"{}")
+        keras.writestr("model.weights.h5", b"")
+    assert refusal(path).startswith("x.pt is a Keras network; expected a checkpoint; re-save its weights from Keras")
+    with zipfile.ZipFile(path, "w") as other:
+        other.writestr("archive/data.pkl", b"N.")
+        other.writestr("archive/DATA.PKL", b"N.")
+    assert refusal(path).startswith("x.pt is a zip archive that torch.save did not write")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 def test_torchscript_is_named(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "x.pt")
-    assert refusal(tmp_path / "x.pt").startswith("x.pt is a TorchScript program; expected weights; re-save the weights")
+    assert refusal(tmp_path / "x.pt").startswith(
+        "x.pt is a TorchScript program; expected weights; re-save its weights with "
+    )
 
 
 class Runs:
@@ -156,27 +196,25 @@ def test_the_marker_of_these_tests_works(tmp_path: Path) -> None:
     assert (tmp_path / "marker").exists()
 
 
-def test_a_whole_pickled_network_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.pt").write_bytes(saved(nn.Sequential(nn.Linear(2, 2))))
+def test_a_whole_network_pickled_before_torch_1_6_is_named(tmp_path: Path) -> None:
+    """Its classes stand in it as objects of their own, which torch's restricted unpickler does not read."""
+    (tmp_path / "x.pt").write_bytes(saved(nn.Sequential(nn.Linear(2, 2)), _use_new_zipfile_serialization=False))
     message = refusal(tmp_path / "x.pt")
-    assert message.startswith("x.pt is a whole pickled network (torch.nn.modules.container.Sequential), which is never")
-    assert "torch.save(model.state_dict(), PATH)" in message
+    assert message.startswith("x.pt is a whole pickled network (torch.nn.modules.container.Sequential) in the ")
+    assert message.endswith("load it where its classes are and save model.state_dict()")
 
 
-@pytest.mark.parametrize(
-    ("thing", "name"),
-    [
-        (argparse.Namespace(lr=0.1), "argparse.Namespace"),
-        (np.float64(0.5), "numpy._core.multiarray.scalar, numpy.dtype"),
-        (pathlib.PurePosixPath("runs"), "pathlib.PurePosixPath"),
-    ],
-)
-def test_other_objects_beside_the_weights_are_named(tmp_path: Path, thing: object, name: str) -> None:
-    (tmp_path / "x.pt").write_bytes(saved({"state_dict": STATE, "args": thing}))
-    expected = (
-        f"x.pt asks for {name}: objects other than weights and plain values are never loaded; re-save the weights"
-    )
-    assert refusal(tmp_path / "x.pt").startswith(expected)
+@pytest.mark.parametrize("legacy", [False, True])
+def test_other_objects_beside_the_weights_do_not_keep_them_from_opening(legacy: bool, tmp_path: Path) -> None:
+    things = {"args": argparse.Namespace(lr=0.1), "best": np.float64(0.5), "folder": pathlib.PurePosixPath("runs")}
+    data = saved({"state_dict": STATE, **things}, _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "x.pt").write_bytes(data)
+    contents = read_checkpoint_file(tmp_path / "x.pt")
+    assert set(contents.unknown) >= {"argparse.Namespace", "pathlib.PurePosixPath", "numpy.dtype"}
+    assert contents.sha256 == hashlib.sha256(data).hexdigest()
+    assert contents.size == len(data)
+    state = open_checkpoint(tmp_path / "x.pt").state
+    assert all(torch.equal(state[name], STATE[name]) for name in STATE)
 
 
 def test_a_compressed_archive_is_refused_before_anything_is_unpacked(tmp_path: Path) -> None:
@@ -227,7 +265,10 @@ def test_a_small_file_cannot_ask_for_ten_gigabytes(tmp_path: Path) -> None:
     [
         (torch.ones(1).expand(10**6, 10**6), "w in x.pt claims 1,000,000,000,000 elements, its storage holds 4 bytes"),
         (torch.ones(13).as_strided((7, 7), (1, 1)), "w in x.pt claims 49 elements, its storage holds 52 bytes"),
-        (torch.ones(3).to_sparse(), "w in x.pt is no plain tensor of numbers; expected dense tensors"),
+        (
+            torch.ones(3).to_sparse(),
+            "x.pt holds what is no plain tensor of numbers (torch._utils._rebuild_sparse_tensor)",
+        ),
         (torch.empty(3, device="meta"), "w in x.pt is no plain tensor of numbers; expected dense tensors"),
         (torch.tensor([1.0, np.nan]), "1 of 2 tensors in x.pt hold NaN or infinite values (w): training diverged"),
         (torch.tensor([1.0, np.inf]), "1 of 2 tensors in x.pt hold NaN or infinite values (w): training diverged"),
@@ -267,7 +308,7 @@ def test_a_tensor_without_data_in_the_file_is_refused(tmp_path: Path) -> None:
     """`torch.FloatTensor(10**9)` is allowed by weights_only and makes four gigabytes out of nothing."""
     pickled = b"\x80\x02}X\x01\x00\x00\x00wctorch\nFloatTensor\nJ\x00\x00\x10\x00\x85Rs."
     (tmp_path / "x.pt").write_bytes(rebuilt(lambda name, data: pickled if name.endswith("data.pkl") else data))
-    assert refusal(tmp_path / "x.pt").startswith("the tensors of x.pt claim more bytes than the file has")
+    assert refusal(tmp_path / "x.pt").startswith("x.pt asks to call torch.FloatTensor, which no checkpoint needs")
 
 
 def test_an_old_torch_reads_safetensors_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +332,7 @@ MANY = json.dumps({f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (safetensors.torch.save(STATE)[:-3], "x.safetensors is truncated or damaged (Error while deserializing: "),
+        (safetensors.torch.save(STATE)[:-3], "x.safetensors is truncated or damaged (Error while deserializing"),
         (safetensors.torch.save(STATE)[:40], "x.safetensors is truncated or damaged ("),
         (
             safetensors.torch.save(STATE)[:5],
@@ -302,6 +343,14 @@ MANY = json.dumps({f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0
         (
             struct.pack("<Q", 2**24 + 1) + b"{",
             "x.safetensors has a header of 16,777,217 bytes; expected at most 16,777,216",
+        ),
+        (
+            header(b'{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":1}'),
+            "x.safetensors is truncated or damaged (a stands twice in its header); save or copy it again",
+        ),
+        (
+            header(b'{"a":{"dtype":"F32","shape":[0,9223372036854775807],"data_offsets":[0,0]}}'),
+            "x.safetensors is truncated or damaged (a shape beyond all bounds); save or copy it again",
         ),
         (header(MANY), "x.safetensors holds 50,001 tensors; expected at most 50,000"),
         (safetensors.torch.save({}), "x.safetensors holds no tensors that could be weights (it is empty)"),
@@ -318,3 +367,12 @@ def test_the_contents_and_not_the_name_decide(tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(safetensors.torch.save(STATE))
     for name in ("x.pt", "x.safetensors"):
         assert torch.equal(open_checkpoint(tmp_path / name).state["weight"], STATE["weight"])
+
+
+def test_a_safetensors_file_is_read_lazily_and_its_sum_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(STATE, path, {"epoch": "3"})
+    contents = read_checkpoint_file(path)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (contents.layout, contents.metadata, contents.sha256) == ("safetensors", {"epoch": "3"}, expected)
+    assert contents.notes == (f"a safetensors payload carries no checksum: compare its sha256, {expected}",)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from synthetic_zoo import synthetic_zoo
 
-from mdtree.checkpoint import save_checkpoint
+from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.cli import main
 from mdtree.models import build_model
 from mdtree.zoo import EVIDENCE, FAILURES, QUESTIONS, read_zoo, write_zoo
@@ -95,8 +95,13 @@ def test_a_bare_state_dict_needs_model_and_data_from_the_command_line(run, tmp_p
     code, _, err = run("measure", "bare.pt", "--data", "mine:data")
     assert code == 2
     assert "bare.pt does not say which network it is" in err
-    assert "--model package.module:factory" in err
-    code, out, err = run("measure", "bare.pt", "--model", "mine:net?width=5", "--data", "mine:data", "--json")
+    assert "write a function that builds it" in err.splitlines()[0]
+    assert "mdtree diagnose bare.pt --model nets:make --data npz:FILE" in err
+    named = ("--model", "mine:net?width=5", "--data", "mine:data")
+    code, _, err = run("measure", "bare.pt", *named)
+    assert code == 2  # nobody trained it: the question comes before any measurement
+    assert "wrong normalisation, label order or split? Or did it fail to train?" in err
+    code, out, err = run("measure", "bare.pt", *named, "--data-checked", "--json")
     assert code == 0, err
     values = json.loads(out)
     assert values["evidence"] == "alone"

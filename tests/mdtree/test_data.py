@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import gzip
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from mdtree.data import TEST_GAIN_HALF, TEST_METRIC_HALF, cut_test_set, load_data
+from mdtree.data import BUILT_IN_DATA, TEST_GAIN_HALF, TEST_METRIC_HALF, cut_test_set, load_data
+from mdtree.datasets.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
+from mdtree.datasets.subset import balanced_order, noisy_labels
 from mdtree.errors import InputError
-from mdtree.parquet_data import CIFAR10_MEAN, CIFAR10_STANDARD_DEVIATION
-from mdtree.subset import balanced_order, noisy_labels
 
 
 def rows(x: Tensor) -> set[bytes]:
@@ -174,6 +176,19 @@ def test_refused_specifications(spec: str, message: str) -> None:
     assert refusal(spec, Path()).startswith(message)
 
 
+def test_every_known_form_is_named_and_what_it_needs_is_imported_when_it_is_asked_for() -> None:
+    message = refusal("unknown")
+    for name in BUILT_IN_DATA:
+        assert f" {name}" in message
+        with pytest.raises(InputError) as caught:
+            load_data(f"{name}:nowhere/at/all?nothing=1")
+        assert "unknown data set" not in str(caught.value)
+    heavy = ["PIL", "pyarrow", "torchvision", "transformers", "datasets", "tokenizers", "lightning"]
+    code = f"import mdtree.data, sys; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.strip() == "[]"
+
+
 def save(path: Path, **arrays: Any) -> None:
     np.savez(path, **arrays)
 
@@ -264,122 +279,6 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
     assert "is no numpy archive of plain arrays" in refusal("npz:text.npz", tmp_path)
     assert "is no numpy archive of plain arrays" in refusal("npz:cut.npz", tmp_path)
     assert "holds images, labels; expected x_train, y_train" in refusal("npz:other.npz", tmp_path)
-
-
-USER_DATA = """
-import numpy as np, torch
-from torch.utils.data import IterableDataset, TensorDataset
-from mdtree.data import DataSet
-
-x, y = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2, 0, 1, 2])
-
-def pair(n=6):
-    return x[:n].numpy(), y[:n].tolist()
-
-def four():
-    return x, y, x + 1, y
-
-def keyed():
-    return {"x_train": x, "y_train": y, "num_classes": 5}
-
-def mistyped():
-    return {"X": x, "y_train": y}
-
-def dataset():
-    return TensorDataset(x, y)
-
-def two_datasets():
-    return TensorDataset(x, y), TensorDataset(x + 1, y)
-
-def ready():
-    return DataSet(x, y, x, y, 4, "theirs", "", 99, "second_half")
-
-def not_ready():
-    return DataSet(x, y.float(), None, None, 4, "theirs", "")
-
-def three():
-    return x, y, x
-
-def nothing():
-    return None
-
-class Noisy(TensorDataset):
-    def __getitem__(self, index):
-        x, y = super().__getitem__(index)
-        return x + torch.rand(2) + np.random.rand(), int(y)
-
-def noisy():
-    return Noisy(x, y)
-
-class Uneven(TensorDataset):
-    def __getitem__(self, index):
-        return x[index, : 1 + index % 2], int(y[index])
-
-def uneven():
-    return Uneven(x, y)
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        yield x[0], 0
-
-def stream():
-    return Stream()
-
-def fails():
-    raise RuntimeError("no such disk")
-"""
-
-
-@pytest.fixture
-def user_data(tmp_path: Path) -> Path:
-    (tmp_path / "user_data.py").write_text(USER_DATA)
-    return tmp_path
-
-
-@pytest.mark.parametrize("function", ["pair", "four", "keyed", "dataset", "two_datasets", "ready"])
-def test_what_a_users_function_may_return(user_data: Path, function: str) -> None:
-    data = load_data(f"user_data:{function}", user_data)
-    assert data.x_train.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
-    assert (data.y_train.dtype, data.y_train.tolist()) == (torch.int64, [0, 1, 2, 0, 1, 2])
-    assert (data.name, data.specification) == (f"user_data:{function}",) * 2
-    assert data.num_classes == {"keyed": 5, "ready": 4}.get(function, 3)
-    assert (data.train_size_full, data.test_part) == ((99, "second_half") if function == "ready" else (None, "all"))
-    if function in ("four", "two_datasets"):
-        assert torch.equal(data.x_test, data.x_train + 1)
-    elif function != "ready":
-        assert data.x_test is None
-        assert data.y_test is None
-
-
-def test_options_go_to_the_users_function(user_data: Path) -> None:
-    data = load_data("user_data:pair?n=3", user_data)
-    assert (len(data.x_train), data.specification) == (3, "user_data:pair?n=3")
-
-
-def test_random_transforms_are_drawn_from_a_fixed_seed(user_data: Path) -> None:
-    before = torch.get_rng_state()
-    first, second = (load_data("user_data:noisy", user_data).x_train for _ in range(2))
-    assert torch.equal(first, second)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (
-            "mistyped",
-            "user_data:mistyped returned a dict with the keys X, y_train; expected x_train, y_train, x_test, y_test",
-        ),
-        ("not_ready", "y_train of user_data:not_ready is float32: only classification is diagnosed, not regression"),
-        ("three", "user_data:three returned 3 parts; expected (x_train, y_train[, x_test, y_test]), a dict"),
-        ("nothing", "user_data:nothing returned a NoneType; expected (x_train, y_train[, x_test, y_test]), a dict"),
-        ("uneven", "the Dataset of user_data:uneven cannot be stacked (RuntimeError: stack expects each tensor"),
-        ("stream", "user_data:stream returned an iterable Dataset; expected one with a length and an index"),
-        ("fails", "user_data:fails raised RuntimeError: no such disk; correct the function or its options"),
-    ],
-)
-def test_what_a_users_function_may_not_return(user_data: Path, function: str, message: str) -> None:
-    assert refusal(f"user_data:{function}", user_data).startswith(message)
 
 
 def write_idx(path: Path, array: np.ndarray[Any, Any], dtype: int = 8) -> None:

@@ -14,7 +14,7 @@ import torch
 import landscape
 import mdtree
 from landscape import METRICS, Execution, Protocol
-from mdtree.checkpoint import save_checkpoint
+from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.data import load_data
 from mdtree.diagnose import Sources, measure
 from mdtree.errors import InputError
@@ -254,7 +254,7 @@ def test_an_edited_module_is_measured_again(measurements, tmp_path):
     def losses(folder, text):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "edited.py").write_text(text)
-        sources = Sources(model="edited:Net", data="digits?train=50", directory=tmp_path / folder)
+        sources = Sources(model="edited:Net", data="digits?train=50", directory=tmp_path / folder, data_checked=True)
         return measure(tmp_path / "mine.pt", sources, cache=True).metrics["train_loss"].value
 
     before, moved, after = losses("one", code), losses("two", code), losses("three", code.replace("relu", "tanh"))
@@ -292,3 +292,54 @@ def test_a_network_that_cannot_be_measured_is_refused_with_the_same_words(tmp_pa
             measure(tmp_path / "broken.pt", sources, cache=cache)
         said.append(str(refused.value))
     assert said[0] == said[1]
+
+
+def test_a_program_of_torch_export_is_measured_where_it_is_trusted(tmp_path):
+    first, _ = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
+    opened = mdtree.open_checkpoint(first)
+    model = build_model("mlp?width=4", num_classes=10, input_shape=(64,)).eval()
+    model.load_state_dict(opened.state)
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(model, (torch.zeros(4, 64),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    sources = Sources(data="digits?train=60")
+    with pytest.raises(InputError, match="add --trust if the file is yours"):
+        measure(tmp_path / "net.pt2", sources, protocol=SHORT)
+
+    record = measure(tmp_path / "net.pt2", replace(sources, trust=True), protocol=SHORT, cache=True)
+
+    expected = measure(first, sources, protocol=SHORT).metrics
+    for name in ("train_loss", "hessian_top_eigenvalue", "gradient_norm_squared_per_parameter"):
+        assert record.metrics[name].value == pytest.approx(expected[name].value, rel=1e-4)
+    assert record.checkpoint["model_from"] == "the program itself"
+    [growth] = [one for one in record.not_measured if one.metric == "log_weight_growth"]
+    assert "norm at initialisation is unknown" in growth.reason
+
+
+def test_what_was_opened_and_who_said_so_stands_in_the_record(tmp_path):
+    first, second = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
+    record = measure(first, Sources(siblings=(second,), data="digits?train=60&seed=0"), protocol=SHORT)
+    about = record.checkpoint
+    assert (about["model_from"], about["data_from"]) == ("the file's manifest", "--data")
+    assert about["class_counts"] == [6] * 10
+    stated = dict.fromkeys(("learning_rate", "batch_size", "width"), "the file's manifest")
+    assert about["recipe_from"] == {**stated, "train_size": "the data"}
+    assert (about["framework"], about["layout"], about["weights_there"]) == ("mdtree", "torch.save", ["file"])
+
+
+def test_growth_of_a_fine_tuned_network_is_against_what_it_started_from(tmp_path):
+    first, second = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
+    state = mdtree.open_checkpoint(first).state
+    model = build_model("mlp?width=4", num_classes=10, input_shape=(64,))
+    model.load_state_dict(state)
+    tuned = tmp_path / "tuned.pt"
+    save_checkpoint(tuned, model, model_spec="mlp?width=4", data_spec="digits?train=60", fine_tuned_from="elsewhere")
+    unknown = measure(tuned, protocol=SHORT)
+    [growth] = [one for one in unknown.not_measured if one.metric == "log_weight_growth"]
+    assert "fine-tuned from elsewhere: give what training started from with --init FILE" in growth.reason
+
+    record = measure(tuned, Sources(init=second, siblings=(second,)), protocol=SHORT)
+    start = sum(float(value.double().square().sum()) for value in mdtree.open_checkpoint(second).state.values())
+    end = sum(float(value.double().square().sum()) for value in state.values())
+    assert record.metrics["log_weight_growth"].value == pytest.approx(np.log(end / start), rel=1e-5)
+    assert "siblings_share_start" in record.flags

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from landscape.spectra import LayerSpectrum, layer_spectra
-from mdtree.checkpoint import open_checkpoint, save_checkpoint
+from mdtree.checkpoint import open_checkpoint
+from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.cli import main
 from mdtree.layer_report import layers_text
 

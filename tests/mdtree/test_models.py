@@ -14,8 +14,8 @@ from torch.nn import functional
 from landscape import ClassificationData, Execution, Objective, Protocol, Samples, Task, measure
 from mdtree.errors import InputError
 from mdtree.models import ARCHITECTURES, build_model, model_factory
+from mdtree.networks.vision_transformer import default_patch
 from mdtree.training import Recipe, StackMember, train_loop, train_stack
-from mdtree.vision_transformer import default_patch
 
 
 def keys(model: nn.Module) -> list[str]:

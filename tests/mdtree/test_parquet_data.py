@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from mdtree import stored_images
 from mdtree.data import load_data
+from mdtree.datasets import stored_images
 from mdtree.errors import InputError
 
 GREY = np.random.default_rng(0).integers(0, 256, (10, 4, 6), dtype=np.uint8)

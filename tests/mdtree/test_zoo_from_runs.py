@@ -149,7 +149,7 @@ def test_bad_input_is_one_clear_line(folder: Path) -> None:
     assert "bad.csv, line 2: broken.pt " in refused(
         good.replace("r0.0003-s0.pt", "broken.pt"), *SOURCES, "--workers", "1"
     )
-    assert "line 2: the weights in r0.0003-s0.pt do not fit the network" in refused(
+    assert "line 2: the weights in r0.0003-s0.pt under 0 do not fit the network" in refused(
         good, "--model", "torch.nn:Linear?in_features=64&out_features=5", "--data", "train_runs:data", "--workers", "1"
     )
     assert "line 2: neither the table nor the checkpoint names its model; give --model SPEC" in refused(

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from landscape import ClassificationData, Execution, LandscapeError, Samples
+from mdtree.checking.plausibility import Plausibility, check_plausible
 from mdtree.checkpoint import Checkpoint, load_weights, open_checkpoint, open_trusted_program
 from mdtree.data import load_data
 from mdtree.datasets.data_set import DataSet
@@ -18,7 +19,6 @@ from mdtree.errors import InputError
 from mdtree.manifest import Manifest, recorded_in
 from mdtree.models import model_factory
 from mdtree.networks.network_source import MANIFEST, DataSource, NetworkSource, data_source, network_source
-from mdtree.plausibility import Plausibility, check_plausible
 from mdtree.project_settings import ProjectSettings, project_settings
 from mdtree.reading.exported_program import is_program
 from mdtree.starting_point import StartingPoint, siblings_share_start, starting_point

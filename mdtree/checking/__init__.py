@@ -1,1 +1,1 @@
-"""`mdtree check`: what a checkpoint is, what can be measured with what is given, and what it will cost."""
+"""What can be measured with what is given, at which cost, and whether network and data belong together."""

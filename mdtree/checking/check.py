@@ -15,13 +15,13 @@ from landscape import METRICS, PAIR_METRICS, TEST_METRICS, Execution, LandscapeE
 from mdtree.checking.check_findings import found_data, found_network, opened_file, recipe_rows, test_set
 from mdtree.checking.check_report import CheckReport, Missing, RecipeRow
 from mdtree.checking.measurement_cost import MeasurementCost, measurement_cost
+from mdtree.checking.plausibility import MEND, MOST_SAMPLES, Plausibility, plausibility
 from mdtree.checkpoint import Checkpoint, open_checkpoint
 from mdtree.data import load_data
 from mdtree.datasets.data_set import DataSet
 from mdtree.errors import InputError, MDTreeError, ResourceError
 from mdtree.free_memory import free_memory
 from mdtree.networks.network_source import MANIFEST, DataSource, NetworkSource, data_source, network_source
-from mdtree.plausibility import MEND, MOST_SAMPLES, Plausibility, plausibility
 from mdtree.prepare import Sources, classification_data, network_factory, networks, open_named
 from mdtree.project_settings import project_settings
 from mdtree.starting_point import siblings_share_start, starting_point

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # both need torch
     from mdtree.checking.measurement_cost import MeasurementCost
-    from mdtree.plausibility import Plausibility
+    from mdtree.checking.plausibility import Plausibility
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mdtree.errors import InputError
-from mdtree.reading.checkpoint_files import RE_SAVE
+from mdtree.reading.checkpoint_files import MAX_TENSORS, RE_SAVE
 from mdtree.reading.inert_objects import InertObject, module_state
 from mdtree.specification import listing, shown
 from mdtree.weights.wrapped_names import bare_names
@@ -101,6 +101,9 @@ def find_weights(content: Any, path: Path, key: str | None = None) -> Weights:
             f"{path} holds no tensors that could be weights ({_described(content)})", "a state dict", RE_SAVE
         )
     names = list(found)
+    largest = max(len(state) for state in found.values())
+    if largest > MAX_TENSORS:  # said before every name is looked at
+        raise InputError(f"{path} holds {largest:,} tensors", f"1 to {MAX_TENSORS:,}")
     averaged = _averaged(content, found)
     if key is None:
         key = _meant(names, averaged, path)

@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import IO
 
 LIMIT = 10.0
-"""Seconds."""
+"""Seconds of the processor for one file: how busy the machine is besides says nothing of the reader."""
+
+LONGEST_WAIT = 60.0
+"""Seconds on the clock after which a process is taken to hang."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,11 @@ class Reading:
     Parameters
     ----------
     code : int or None
-        Exit code; None if the process died or was ended after more than `LIMIT` seconds.
+        Exit code; None if the process died or was ended after `LONGEST_WAIT`.
     error, output : str
         What it wrote to standard error and standard output.
     seconds : float
-        Until it was done.
+        Of the processor, until it was done.
     bytes_more : int
         Peak of the resident memory above what the process held before its first file.
     """
@@ -62,7 +65,7 @@ class Reader:
         started = time.monotonic()
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
-        answer = self._answer(2 * LIMIT)
+        answer = self._answer(LONGEST_WAIT)
         if answer is None:
             self.close()
             return Reading(None, "killed", "", time.monotonic() - started, 0)
@@ -99,14 +102,14 @@ def one_file(words: list[str], base: int, error: IO[bytes], output: IO[bytes]) -
         stream.seek(0)
         stream.truncate()
     forget_the_peak()
-    started, code = time.monotonic(), 0
+    started, code = time.process_time(), 0
     try:
         main(words)
     except SystemExit as ended:
         code = int(ended.code or 0)
     sys.stdout.flush()
     sys.stderr.flush()
-    seconds, peak = time.monotonic() - started, memory("VmHWM")
+    seconds, peak = time.process_time() - started, memory("VmHWM")
     return Reading(code, _text(error), _text(output), seconds, max(0, peak - base))
 
 

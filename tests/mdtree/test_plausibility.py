@@ -16,12 +16,12 @@ from torch import nn
 from torch.nn import functional
 
 from landscape import ClassificationData, Execution, LandscapeError, Samples
+from mdtree.checking.data_hints import IMAGENET_DEVIATION, IMAGENET_MEAN
+from mdtree.checking.plausibility import CHANCE_ERRORS, CHANCE_POINTS, check_plausible, plausibility
+from mdtree.checking.recorded_scores import LOSS_OVER_CHANCE
 from mdtree.data import load_data
-from mdtree.data_hints import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mdtree.errors import InputError
-from mdtree.plausibility import CHANCE_ERRORS, CHANCE_POINTS, check_plausible, plausibility
 from mdtree.recipes.recipe import Recorded
-from mdtree.recorded_scores import LOSS_OVER_CHANCE
 
 ZOOS = Path(__file__).parents[2] / "zoo_samples"
 

@@ -22,10 +22,8 @@ from torch import Tensor, nn
 from landscape import ClassificationData, Execution, Objective, Samples, Task
 from landscape.failures import out_of_memory
 from landscape.network import Network, computing
-from mdtree.data_hints import Answers, mending_hints
-from mdtree.errors import InputError
-from mdtree.recipes.recipe import Recorded
-from mdtree.recorded_scores import (
+from mdtree.checking.data_hints import Answers, mending_hints
+from mdtree.checking.recorded_scores import (
     LOSS_OVER_CHANCE,
     Chance,
     comparisons,
@@ -33,6 +31,8 @@ from mdtree.recorded_scores import (
     score,
     usable_scores,
 )
+from mdtree.errors import InputError
+from mdtree.recipes.recipe import Recorded
 
 MOST_SAMPLES = 1024
 """Training samples, and test samples, that the gate looks at."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mdtree.data_hints import Answers
+from mdtree.checking.data_hints import Answers
 from mdtree.recipes.recipe import Recorded
 
 ACCURACY_POINTS = 10.0

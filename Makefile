@@ -7,7 +7,7 @@ SAMPLE := zoo_samples/checkpoints/temperature_too_low-1
 
 VISION := $(VENV)/vision
 
-.PHONY: diagnose test test-compat lint notebooks docs layouts zoo bench clean
+.PHONY: diagnose test test-compat lint notebooks docs figures layouts zoo bench clean
 
 diagnose: $(STAMP)
 	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
@@ -41,11 +41,19 @@ zoo: $(STAMP)
 	mv zoo_samples/anew.csv zoo_samples/digits_mlp.csv
 	mv zoo_samples/anew.build.json zoo_samples/digits_mlp.build.json
 	$(BIN)/mdtree train zoo_samples/*.csv -o mdtree/data_files/reference.json
+	$(BIN)/python docs/phase_points.py
 	$(BIN)/mdtree evaluate mdtree/data_files/reference.json zoo_samples/digits_mlp.csv
 
-# the last takes ten minutes on four cores
+# the site, from README's pages to the reference, into docs/_build/html; nothing is fetched
 docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+# the figures and tables that the documentation shows; the last takes ten minutes on four cores
+figures: $(STAMP)
+	$(BIN)/python docs/phase_points.py
 	$(BIN)/python docs/decision_path.py
+	$(BIN)/python docs/gallery.py
+	$(BIN)/python docs/metrics.py
 	$(BIN)/python docs/zoos.py
 	$(BIN)/python docs/transfer.py --workers 4
 

@@ -1,7 +1,7 @@
 """Write the page that says how far a diagnosis travels: all reference zoos, every part left out in turn.
 
 python docs/transfer.py [--workers N] [SAMPLES] [PAGE]    reads zoo_samples/*.csv; writes docs/transfer.md and, beside
-it, transfer.png and transfer_scale.png   (`make docs`; some minutes on all cores)
+it, transfer.png and transfer_scale.png   (`make figures`; some minutes on all cores)
 """
 
 from __future__ import annotations

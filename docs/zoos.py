@@ -1,6 +1,6 @@
 """Write the page of the reference zoos: what each family holds, with a picture.
 
-python docs/zoos.py [SAMPLES] [PAGE]    reads zoo_samples/*.csv, writes docs/zoos.md and docs/zoos/*.png   (`make docs`)
+python docs/zoos.py [SAMPLES] [PAGE]    reads zoo_samples/*.csv, writes docs/zoos.md, docs/zoos/*.png   (`make figures`)
 
 A line of a family's specification that starts with `# Cut:` says what was left out of the grid and is quoted.
 """

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from landscape.objective import ClassificationData, LossAndError, Objective, Samples, Task
     from landscape.similarity import disagreement, linear_cka, mixup, parameter_distance
     from landscape.spectra import LayerSpectrum, layer_spectra
+    from landscape.surface import LossSurface, loss_surface
     from landscape.weight_noise import weight_noise_loss
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "LandscapeError",
     "LayerSpectrum",
     "LossAndError",
+    "LossSurface",
     "Measurement",
     "NotMeasured",
     "Objective",
@@ -74,6 +76,7 @@ __all__ = [
     "linear_cka",
     "linear_path",
     "logit_spread",
+    "loss_surface",
     "measure",
     "measure_many",
     "mixup",
@@ -99,6 +102,8 @@ _NEEDS_TORCH = {
         ("Features", "Spread", "feature_rank_share", "idle_feature_share", "last_features", "logit_spread"), "features"
     ),
     "SymmetricOperator": "lanczos",
+    "LossSurface": "surface",
+    "loss_surface": "surface",
     "measure": "measure",
     "measure_many": "measure_many",
     "weight_noise_loss": "weight_noise",

@@ -105,7 +105,11 @@ def _times(step: float) -> str:
 def _positive(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) and value > 0 else None
+    try:
+        number = float(value)
+    except OverflowError:  # JSON knows integers of any length
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def _rounded(value: float, whole: bool) -> float:

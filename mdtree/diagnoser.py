@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from mdtree.advice import advise
-from mdtree.composition import LEAN, is_composed, lean, walk_composed
+from mdtree.composition import LEAN, ComposedWalk, is_composed, lean, question_of, walk_composed
 from mdtree.cut_points import format_threshold
 from mdtree.diagnoser_schema import Diagnoser, LeafStatistics, QuestionTree, diagnoser_from_dict, diagnoser_to_dict
 from mdtree.diagnosis import Candidate, Diagnosis
@@ -53,7 +53,8 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
     question = diagnoser.tree("verdict", evidence)
     values = {name: metric.value for name, metric in record.metrics.items()}
     errors = {name: metric.standard_error for name, metric in record.metrics.items()}
-    walked = walk_verdict(diagnoser, evidence, values, errors)
+    composed = _walked(diagnoser, evidence, values, errors)
+    walked = composed.walk
     statistics = _mixed(question, walked)
     probabilities = dict(statistics.probability)
     flags, settle = _straddles(diagnoser, evidence, values, errors)
@@ -83,17 +84,37 @@ def diagnose_record(diagnoser: Diagnoser, record: Record, evidence: str | None =
         settle=tuple(settle),
         distance_from_zoo=distance,
         diagnoser={"name": diagnoser.name, "evidence": evidence, "zoo": dict(diagnoser.zoo)},
+        answers={question_of(step.feature): _ANSWERS[step.side] for step in composed.above},
+        leaves=_labels(walked),
     )
+
+
+_ANSWERS: dict[str, bool | None] = {"left": False, "right": True, "both": None}
+
+
+def _labels(walked: Walk) -> dict[str, float]:
+    """Label of the leaf reached; of several leaves (a metric was missing), each label's weight."""
+    labels: dict[str, float] = {}
+    for leaf, weight in walked.leaves:
+        labels[leaf.label] = labels.get(leaf.label, 0.0) + weight
+    return labels
 
 
 def walk_verdict(
     diagnoser: Diagnoser, evidence: str, values: Mapping[str, float], errors: Mapping[str, float] | None = None
 ) -> Walk:
     """The walk to the verdict: through its own tree, or through those of the questions it is composed of."""
+    return _walked(diagnoser, evidence, values, errors).walk
+
+
+def _walked(
+    diagnoser: Diagnoser, evidence: str, values: Mapping[str, float], errors: Mapping[str, float] | None
+) -> ComposedWalk:
+    """The same with the answers to the questions, where it is composed of some."""
     tree = diagnoser.tree("verdict", evidence).tree
     if not is_composed(tree):
-        return walk(tree, values, errors)
-    return walk_composed(tree, diagnoser.nodes(evidence), values, errors).walk
+        return ComposedWalk(walk(tree, values, errors), ())
+    return walk_composed(tree, diagnoser.nodes(evidence), values, errors)
 
 
 def readings_disagree(diagnoser: Diagnoser, evidence: str, verdict: str, values: Mapping[str, float]) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from mdtree.advice import Advice
 from mdtree.nodes import Step
 from mdtree.record import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Diagnosis:
         As `mdtree.distance.distance_from_zoo` tells it.
     diagnoser : dict
         Name, evidence set, and the zoo it was fitted on.
+    answers : dict of question to bool or None
+        How each question of a composed verdict was answered, in the order asked; None where a metric was missing and
+        both answers were followed. Empty where the verdict has one tree of its own.
+    leaves : dict of label to float
+        What the tree answers where the path ends; several with their weights where a metric was missing. The verdict
+        may differ: it is the most probable cause there, and may be withheld.
     """
 
     record: Record
@@ -76,6 +85,8 @@ class Diagnosis:
     settle: tuple[str, ...]
     distance_from_zoo: Mapping[str, Any]
     diagnoser: Mapping[str, Any]
+    answers: Mapping[str, bool | None] = field(default_factory=dict)
+    leaves: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The record and the diagnosis as JSON-able values."""
@@ -112,4 +123,25 @@ class Diagnosis:
             "settle": list(self.settle),
             "distance_from_zoo": dict(self.distance_from_zoo),
             "diagnoser": dict(self.diagnoser),
+            "answers": [{"question": name, "answer": answer} for name, answer in self.answers.items()],
+            "leaves": [{"label": label, "weight": weight} for label, weight in self.leaves.items()],
         }
+
+    # the three views read this class: they are imported when called
+
+    def to_json(self) -> str:
+        """The text that `mdtree diagnose --json` prints, without its line end."""
+        from mdtree.diagnosis_views import to_json
+
+        return to_json(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row for every cause, most probable first (see `mdtree.diagnosis_views.to_frame`)."""
+        from mdtree.diagnosis_views import to_frame
+
+        return to_frame(self)
+
+    def _repr_html_(self) -> str:
+        from mdtree.diagnosis_views import to_html
+
+        return to_html(self)

@@ -8,13 +8,13 @@ from typing import Any
 
 from mdtree.record import Record
 from mdtree.specification import shown
+from mdtree.terminal_look import WIDTH
 
-WIDTH = 100
 MOST_SIZES = 10
 """Up to so many classes each is told its samples; of more, the fewest and the most."""
 
 
-def opened_text(record: Record) -> str:
+def opened_text(record: Record, width: int = WIDTH) -> str:
     """The section "Opened" of a report; empty for a record that says nothing of it."""
     about = record.checkpoint
     rows = [
@@ -26,7 +26,7 @@ def opened_text(record: Record) -> str:
         *(("note", str(note)) for note in about.get("notes") or ()),
     ]
     # a record may come from anywhere, and names stand in files: nothing in them reaches the terminal as a command
-    lines = [line for label, text in rows if text for line in _wrapped(label, _printable(text))]
+    lines = [line for label, text in rows if text for line in _wrapped(label, _printable(text), width)]
     return "\n".join(["Opened", *lines]) if "layout" in about else ""
 
 
@@ -53,8 +53,10 @@ def _weights(about: Mapping[str, Any]) -> str:
     if "layout" not in about:
         return ""
     used, there = str(about.get("weights_from", "")), list(about.get("weights_there") or ())
-    others = [name for name in there if name != used.removesuffix(" (averaged weights)")]
-    text = f"{used}, {about['layout']}, written by {about['framework']}"
+    # a manifest names its weights: what else stands around is no choice of the user's
+    others = [name for name in there if name != used.removesuffix(" (averaged weights)") and used != "manifest"]
+    called = {"manifest": "the file's own", "file": "all of the file"}.get(used, used)
+    text = f"{called}, {about['layout']}, written by {about.get('framework', '?')}"
     return text + (f"; also there: {', '.join(others)} (--weights NAME takes others)" if others else "")
 
 
@@ -68,7 +70,9 @@ def _data(about: Mapping[str, Any]) -> str:
     if not named:
         return ""
     counts = about.get("class_counts")
-    parts = [named, *([balance_text(counts)] if counts else [])]
+    parts = [named]
+    if isinstance(counts, list) and counts and all(isinstance(count, int) for count in counts):
+        parts.append(balance_text(counts))
     if about.get("normalisation"):
         parts.append(f"inputs {about['normalisation']}")
     return "; ".join(parts)
@@ -78,7 +82,12 @@ def _printable(text: str) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def _wrapped(label: str, text: str) -> list[str]:
+def _wrapped(label: str, text: str, width: int) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=f"  {label:<9}", subsequent_indent=" " * 11, break_long_words=False
+        text,
+        width,
+        initial_indent=f"  {label:<9}",
+        subsequent_indent=" " * 11,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mdtree.errors import InputError
 from mdtree.learning_curves import AXES, CurvePoint
+from mdtree.plots.calibration import calibration_of, draw_calibration
+from mdtree.plots.learning import draw_learning_curves, learning_curves_data
+from mdtree.plots.style import ink, line_colour, style
 
-STYLES = {
-    "hyperparameter": ("#8c8c8c", "hyperparameters"),
-    "validation": ("#dd8452", "train and test error and loss"),
-    "paper": ("#55a868", "the paper's MD tree"),
-    "posterior": ("#4c72b0", "default"),
+METHOD_WORDS = {
+    "hyperparameter": "hyperparameters",
+    "validation": "train and test error and loss",
+    "paper": "the paper's MD tree",
+    "posterior": "default",
 }
-X_LABELS = {
-    "configurations": "training configurations",
-    "data limit": "largest share of the data fitted on (%)",
-    "width limit": "largest width fitted on",
-}
+TICKS = {"configurations": (12, 50, 200, 800), "width limit": (2, 8, 32, 128)}
 
 
 def make_folder(folder: Path) -> None:
@@ -49,75 +49,51 @@ def write_figures(folder: Path, points: Sequence[CurvePoint], abstention: Mappin
         The folder cannot be made.
     """
     make_folder(folder)
-    figure, axes = plt.subplots(1, len(AXES), figsize=(11, 3.6), layout="constrained", sharey=True)
-    for axis, ax in zip(AXES, axes, strict=True):
-        draw_learning_curve([point for point in points if point.axis == axis], ax)
-    axes[0].set_ylabel("right on the noisy collection (%)")
-    handles, words = axes[0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside lower center", ncols=len(words), frameon=False)
     written = [folder / "learning_curves.png", folder / "abstention.png"]
-    figure.savefig(written[0], dpi=150)
-    plt.close(figure)
-    figure, axes = plt.subplots(2, len(abstention), figsize=(4.2 * len(abstention), 7), layout="constrained")
-    for column, (question, found) in zip(np.atleast_2d(axes).T, abstention.items(), strict=True):
-        draw_reliability(found["reliability"], column[0])
-        column[0].set_title(question)
-        draw_risk_coverage(found, column[1])
-    figure.savefig(written[1], dpi=150)
-    plt.close(figure)
+    with style():
+        _draw_curves(points).savefig(written[0], dpi=150)
+        _draw_abstention(abstention).savefig(written[1], dpi=150)
     return written
 
 
-def draw_learning_curve(points: Sequence[CurvePoint], ax: Axes) -> Axes:
-    """Draw the curves of one axis, a line per method with its spread over seeds."""
-    for name in dict.fromkeys(point.method for point in points):
-        own = sorted((point for point in points if point.method == name), key=lambda point: point.x)
-        x = np.array([point.x for point in own])
-        y, spread = (100 * np.array([getattr(point, key) for point in own]) for key in ("accuracy", "std"))
-        colour, words = STYLES.get(name, ("#222222", name))
-        ax.plot(x, y, "o-", ms=3, color=colour, label=words)
-        ax.fill_between(x, y - spread, y + spread, color=colour, alpha=0.15, lw=0)
-    axis = points[0].axis
-    ax.set_xlabel(X_LABELS[axis])
-    if axis != "data limit":
-        ax.set_xscale("log")
-        ticks = [12, 50, 200, 800] if axis == "configurations" else [2, 8, 32, 128]
-        ax.set_xticks(ticks, [str(tick) for tick in ticks])
-        ax.minorticks_off()
-    ax.set_ylim(50, 100)
-    ax.grid(axis="y", color="#e5e5e5", lw=0.8)
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+def _draw_curves(points: Sequence[CurvePoint]) -> Figure:
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(AXES), sharey=True)
+    named = [replace(point, method=METHOD_WORDS.get(point.method, point.method)) for point in points]
+    for axis, ax in zip(AXES, panels, strict=True):
+        draw_learning_curves(learning_curves_data(named, axis), ax)
+        ax.get_legend().remove()
+        ax.set_ylim(50, 100)
+        ax.set_ylabel("")
+        if axis in TICKS:
+            ax.set_xticks(TICKS[axis], [str(tick) for tick in TICKS[axis]])
+    panels[0].set_ylabel("right on the noisy collection (%)")
+    handles, words = panels[0].get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside lower center", ncols=len(words))
+    return figure
 
 
-def draw_reliability(table: Sequence[Mapping[str, float]], ax: Axes) -> Axes:
-    """Draw the observed share of right answers against the probability given, with 95 % intervals and counts."""
-    stated = 100 * np.array([row["probability"] for row in table])
-    observed, low, high = (100 * np.array([row[key] for row in table]) for key in ("observed", "low", "high"))
-    ax.plot([0, 100], [0, 100], color="#b8b8b8", lw=1)
-    ax.errorbar(stated, observed, yerr=[observed - low, high - observed], fmt="o", color="#4c72b0", capsize=3)
-    for x, y, row in zip(stated, low, table, strict=True):
-        ax.annotate(f"{row['n']:.0f}", (x, y), textcoords="offset points", xytext=(0, -11), fontsize=7.5, ha="center",
-                    color="#555555")  # fmt: skip
-    ax.set_xlim(min(40.0, float(stated.min()) - 5), 102)
-    ax.set_ylim(min(40.0, float(low.min()) - 8), 102)
-    ax.set_xlabel("stated probability of being right (%)")
-    ax.set_ylabel("right on the noisy collection (%)")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+def _draw_abstention(abstention: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(4.2 * len(abstention), 7), layout="constrained")
+    panels = figure.subplots(2, len(abstention), squeeze=False)
+    for (question, found), column in zip(abstention.items(), panels.T, strict=True):
+        draw_calibration(calibration_of(found["reliability"]), column[0])
+        column[0].set_ylabel("right on the noisy collection (%)")
+        column[0].set_title(question.replace("_", " "))
+        draw_risk_coverage(found, column[1])
+    return figure
 
 
 def draw_risk_coverage(found: Mapping[str, Any], ax: Axes) -> Axes:
     """Draw the share of wrong answers against the share of rows answered, the tuned point marked."""
     curve = found["risk_coverage"]
-    ax.plot(100 * np.array(curve["coverage"]), 100 * np.array(curve["risk"]), color="#4c72b0")
+    ax.plot(100 * np.array(curve["coverage"]), 100 * np.array(curve["risk"]), color=line_colour(0))
     if found["accuracy"] is not None:
-        ax.plot(100 * found["coverage"], 100 * (1 - found["accuracy"]), "o", color="#c44e52", label="tuned point")
-        ax.legend(frameon=False, loc="upper left")
-    ax.axhline(5, color="#b8b8b8", lw=1, ls=":")
+        ax.plot(100 * found["coverage"], 100 * (1 - found["accuracy"]), "D", color=line_colour(1), label="tuned point")
+        ax.legend(loc="upper left")
+    ax.axhline(5, color=ink().faint, lw=1, ls=":")
     ax.set_xlim(0, 102)
     ax.set_ylim(bottom=0)
     ax.set_xlabel("rows answered (%)")
     ax.set_ylabel("wrong among them (%)")
-    ax.spines[["top", "right"]].set_visible(False)
     return ax

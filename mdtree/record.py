@@ -146,12 +146,20 @@ def record_from_dict(values: Any, source: str = "the record") -> Record:
             series=dict(values["series"]),
             layers=tuple(dict(layer) for layer in values["layers"]),
             flags=tuple(values.get("flags", ())),
-            cost=dict(values["cost"]),
+            cost=_cost(values["cost"], source),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source} is not a complete record ({type(error).__name__}: {error})") from error
+
+
+def _cost(values: Mapping[str, Any], source: str) -> dict[str, float]:
+    """What was spent, as numbers; ``cached`` says that it was spent earlier."""
+    cost = {name: value if isinstance(value, bool) else float(value) for name, value in values.items()}
+    if not all(math.isfinite(value) for value in cost.values()):
+        raise InputError(f"{source}: a cost is not finite", "finite numbers")
+    return cost
 
 
 def _metric(name: str, values: Mapping[str, Any], source: str) -> Metric:

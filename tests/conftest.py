@@ -6,12 +6,18 @@ import os
 
 # before numpy and torch are imported: on matrices this small more threads only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the tests call nobody
 
 from pathlib import Path
 
 import pytest
 
 _NO_DATA = "MDTREE_DATA is not set"
+_MISSING = {
+    _NO_DATA: "tests on real data were skipped: set MDTREE_DATA to their folder",
+    "Chromium is not installed": "tests in a browser were skipped: install Chromium",
+}
+"""Reasons to skip a test, and what is said of such tests at the end; with CI set neither skips."""
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +41,8 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests needed data that were not there; read from the reports, which workers send to this process."""
-    skipped = [report for report in terminalreporter.stats.get("skipped", ()) if _NO_DATA in str(report.longrepr)]
-    if skipped:
-        terminalreporter.write_line(f"{len(skipped)} tests on real data were skipped: set MDTREE_DATA to their folder")
+    reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    for reason, what in _MISSING.items():
+        count = sum(reason in one for one in reasons)
+        if count:
+            terminalreporter.write_line(f"{count} {what}")

@@ -7,8 +7,9 @@ import sys
 import traceback
 
 import click
+from click.shell_completion import CompletionItem
 
-from mdtree import __version__
+from mdtree.cli.manners import SUMMARIES, app_epilog, nearest, version_text, with_examples
 from mdtree.errors import MDTreeError, ResourceError
 
 BUG = 70
@@ -21,6 +22,7 @@ class _LazyGroup(click.Group):
     _rooms = {  # noqa: RUF012 - click groups hold their commands this way
         "diagnose": ("mdtree.cli.measuring", "diagnose_command"),
         "measure": ("mdtree.cli.measuring", "measure_command"),
+        "report": ("mdtree.cli.reporting", "report_command"),
         "check": ("mdtree.cli.check", "check_command"),
         "layers": ("mdtree.cli.layers", "layers_command"),
         "zoo": ("mdtree.cli.zoo", "zoo_group"),
@@ -30,6 +32,7 @@ class _LazyGroup(click.Group):
         "verify-advice": ("mdtree.cli.verify_advice", "verify_advice_command"),
         "cache": ("mdtree.cli.cache", "cache_group"),
         "benchmark": ("mdtree.cli.benchmark", "benchmark_group"),
+        "schema": ("mdtree.cli.schema", "schema_command"),
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -43,11 +46,46 @@ class _LazyGroup(click.Group):
         module, name = self._rooms[cmd_name]
         command = getattr(import_module(module), name)
         assert isinstance(command, click.Command)
-        return command
+        return with_examples(command, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self._rooms and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}. {nearest(name, list(self._rooms))}".rstrip())
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self._rooms])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names without their modules: a person waits for each."""
+        names = [name for name in self._rooms if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=SUMMARIES[name]) for name in names), *options]
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="mdtree")
+def _show_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(version_text())
+        ctx.exit()
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=app_epilog(),
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the versions that a report of a defect needs.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def app(debug: bool) -> None:
     """Why does this network disappoint, and what to change."""
@@ -56,8 +94,8 @@ def app(debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit.
 
-    Exit codes: 0 done; 2 bad input; 3 out of memory or disk; 4 undetermined with --strict; 70 a defect of mdtree;
-    130 interrupted.
+    Exit codes: 0 done; 1 a verdict that --fail-on asked for; 2 bad input; 3 out of memory or disk; 4 undetermined with
+    --strict; 70 a defect of mdtree; 130 interrupted.
     """
     words = sys.argv[1:] if arguments is None else arguments
     try:

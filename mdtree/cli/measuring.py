@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,17 @@ import click
 from landscape import Execution, LandscapeError, Protocol
 from mdtree.checkpoint_set import diagnose_set
 from mdtree.cli.progress import progress_bar
+from mdtree.cli.reporting import STANDARD_OUTPUT, report_options, write_reports
 from mdtree.diagnoser import default_diagnoser, read_diagnoser
+from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
+from mdtree.fail_on import FailOn, parse_fail_on
 from mdtree.record import Record, read_record
-from mdtree.report import diagnosis_text, record_text
+from mdtree.report_words import name_of, words
+from mdtree.terminal_look import look_of
+from mdtree.terminal_report import comparison_text, diagnosis_text, record_text
 
+FAILED = 1
 STRICT_UNDETERMINED = 4
 
 _EXECUTION = {
@@ -67,8 +75,25 @@ def _with_inputs(command: Any) -> Any:
 @_with_inputs
 @click.option("--diagnoser", type=click.Path(path_type=Path), help="A diagnoser made by `mdtree train`.")
 @click.option("--strict", is_flag=True, help="Exit with 4 if the verdict is undetermined.")
+@click.option(
+    "--fail-on",
+    metavar="CAUSE[,CAUSE]",
+    help="Exit with 1 if this is the verdict, of any checkpoint: temperature_too_high, temperature_too_low, "
+    "model_too_small, too_little_data, healthy; undetermined where asked for.",
+)
+@click.option(
+    "--min-confidence", type=float, metavar="P", help="Probability (0...1) that a cause of --fail-on must have."
+)
+@report_options
 def diagnose_command(
-    checkpoints: tuple[Path, ...], diagnoser: Path | None, strict: bool, as_json: bool, **inputs: Any
+    checkpoints: tuple[Path, ...],
+    diagnoser: Path | None,
+    strict: bool,
+    fail_on: str | None,
+    min_confidence: float | None,
+    html: str | None,
+    markdown: str | None,
+    **inputs: Any,
 ) -> int:
     """Say why a network disappoints, and what to change.
 
@@ -76,13 +101,37 @@ def diagnose_command(
     --json`. Eight or more of one task are diagnosed as a set: where a network stands among them counts beside its own
     numbers.
     """
+    failing = _failing(fail_on, min_confidence)
+    printed = STANDARD_OUTPUT in (html, markdown)
+    if printed and (inputs["as_json"] or html == markdown):
+        raise InputError("two reports would be printed", "one of --json, --html - and --markdown -", "name a file")
     judge = read_diagnoser(diagnoser) if diagnoser else default_diagnoser()
     diagnoses = diagnose_set(judge, [_record(path, inputs) for path in checkpoints])
-    if as_json:
-        values = [d.to_dict() for d in diagnoses]
-        click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))
-    else:
-        click.echo("\n\n\n".join(diagnosis_text(d) + _from_cache(d.record) for d in diagnoses))
+    if inputs["as_json"]:
+        _print_json([d.to_dict() for d in diagnoses])
+    elif not printed:
+        look = look_of(sys.stdout)
+        parts = [diagnosis_text(d, look) for d in diagnoses]
+        parts += [comparison_text(diagnoses, look)] if len(diagnoses) > 1 else []
+        click.echo("\n\n\n".join(parts), color=look.colour)
+    write_reports(diagnoses, judge, html=html, markdown=markdown)
+    return _exit_code(diagnoses, failing, strict)
+
+
+def _failing(causes: str | None, min_confidence: float | None) -> FailOn | None:
+    if causes is not None:
+        return parse_fail_on(causes, min_confidence)
+    if min_confidence is not None:
+        raise InputError("--min-confidence without --fail-on", "both", "say which causes are to fail")
+    return None
+
+
+def _exit_code(diagnoses: Sequence[Diagnosis], failing: FailOn | None, strict: bool) -> int:
+    matched = failing.matched(diagnoses) if failing else []
+    for d in matched:
+        click.echo(f"mdtree: --fail-on: {name_of(d.record)} is {words(d.verdict)} ({d.confidence:.0%})", err=True)
+    if matched:
+        return FAILED
     return STRICT_UNDETERMINED if strict and any(d.verdict == "undetermined" for d in diagnoses) else 0
 
 
@@ -92,11 +141,16 @@ def measure_command(checkpoints: tuple[Path, ...], as_json: bool, **inputs: Any)
     """Measure the loss landscape of a checkpoint: Hessian, connectivity, similarity."""
     records = [_record(path, inputs) for path in checkpoints]
     if as_json:
-        values = [r.to_dict() for r in records]
-        click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))
+        _print_json([r.to_dict() for r in records])
     else:
-        click.echo("\n\n\n".join(record_text(r) + _from_cache(r) for r in records))
+        look = look_of(sys.stdout)
+        click.echo("\n\n\n".join(record_text(r, look) for r in records), color=look.colour)
     return 0
+
+
+def _print_json(values: list[dict[str, Any]]) -> None:
+    """One object for one checkpoint, a list in the order given for several."""
+    click.echo(json.dumps(values[0] if len(values) == 1 else values, indent=1, ensure_ascii=False))
 
 
 def _record(path: Path, inputs: dict[str, Any]) -> Record:
@@ -131,9 +185,3 @@ def _settings(inputs: dict[str, Any]) -> tuple[Protocol, Execution]:
         return protocol, replace(Execution(), **asked)
     except LandscapeError as error:
         raise InputError(error.got, error.expected, error.mend) from error
-
-
-def _from_cache(record: Record) -> str:
-    """A line under a report whose numbers were kept from an earlier run."""
-    kept = "\nNumbers kept from an earlier run; --no-cache measures the checkpoint again"
-    return kept if record.cost.get("cached") else ""

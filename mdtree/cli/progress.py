@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_SECONDS = 10.0
@@ -20,6 +21,7 @@ def progress_bar(title: str) -> Iterator[Callable[[str, float], None]]:
     A share that falls begins a new stage: the time left is reckoned anew.
     """
     console = Console(stderr=True)
+    title = escape(title)  # a file's name is no markup
     if not console.is_terminal:
         yield _Lines(title)
         return

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from mdtree.diagnose import diagnose_network
 from mdtree.diagnosis import Diagnosis
+from mdtree.errors import MDTreeError
 from mdtree.manifest import Manifest
 from mdtree.report import diagnosis_text
+
+_log = logging.getLogger("mdtree")
 
 
 def read_scores(logged: Mapping[str, float], names: Mapping[str, str]) -> dict[str, float]:
@@ -21,14 +25,18 @@ def read_scores(logged: Mapping[str, float], names: Mapping[str, str]) -> dict[s
     }
 
 
-def diagnose_at_end(model: nn.Module, data: object, manifest: Manifest, report: Callable[[str], object]) -> Diagnosis:
+def diagnose_at_end(
+    model: nn.Module, data: object, manifest: Manifest, report: Callable[[str], object]
+) -> Diagnosis | None:
     """Diagnose a network still in memory and hand its report on.
 
-    Raises
-    ------
-    InputError
-        If the data cannot be used: of several shapes, shuffled in a way that cannot be undone, augmented.
+    Data that cannot be used (of several shapes, augmented, not those it was trained on) end no training script before
+    it has saved its network: the logger ``mdtree`` warns, and None is returned.
     """
-    diagnosis = diagnose_network(model, data, manifest=manifest)
+    try:
+        diagnosis = diagnose_network(model, data, manifest=manifest)
+    except MDTreeError as error:
+        _log.warning("mdtree: no diagnosis at the end of training: %s", error)
+        return None
     report(diagnosis_text(diagnosis))
     return diagnosis

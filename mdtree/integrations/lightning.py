@@ -14,6 +14,8 @@ from torch import nn
 from mdtree.diagnosis import Diagnosis
 from mdtree.errors import InputError
 from mdtree.integrations.end_of_training import diagnose_at_end, read_scores
+from mdtree.integrations.lightning_logging import writers
+from mdtree.integrations.trackers import log_everywhere
 from mdtree.manifest import Manifest, stamped
 from mdtree.recipes.recipe import RecipeValue
 from mdtree.training_record import TrainingRecord
@@ -48,6 +50,9 @@ class DiagnosisCallback(Callback):
         loaders of the run.
     report : callable
         Gets the report's text; prints it by default.
+    log : bool
+        Whether a diagnosis goes to the trainer's loggers: to TensorBoard, MLflow and Weights & Biases with figure and
+        report, to others its numbers. Names: `mdtree.integrations.trackers`. A logger that fails is warned of.
 
     Attributes
     ----------
@@ -65,6 +70,7 @@ class DiagnosisCallback(Callback):
         diagnose: bool = False,
         data: Callable[[], object] | None = None,
         report: Callable[[str], object] = print,
+        log: bool = True,
     ) -> None:
         self.network = network
         self.specs = (model_spec, data_spec)
@@ -72,6 +78,7 @@ class DiagnosisCallback(Callback):
         self.diagnose = diagnose
         self.data = data
         self.report = report
+        self.logs = log  # Lightning puts its own function in the attribute `log`
         self.diagnosis: Diagnosis | None = None
         self._record: TrainingRecord | None = None
         self._resumed_norm: float | None = None
@@ -100,11 +107,13 @@ class DiagnosisCallback(Callback):
             checkpoint["mdtree"] = stamped(self._manifest(trainer))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Diagnoses, on the process of rank zero, if that was asked for."""
+        """Diagnoses and logs it, on the process of rank zero, if that was asked for."""
         if not self.diagnose or not trainer.is_global_zero or self._record is None:
             return
         source = self.data() if self.data is not None else _loaders(trainer)
         self.diagnosis = diagnose_at_end(self._of(pl_module), source, self._manifest(trainer), self.report)
+        if self.logs and self.diagnosis is not None:
+            log_everywhere(self.diagnosis, writers(trainer.loggers, trainer.global_step))
 
     def _of(self, module: LightningModule) -> nn.Module:
         if self.network is None:

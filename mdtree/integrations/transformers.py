@@ -14,6 +14,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from mdtree.diagnosis import Diagnosis
 from mdtree.files import write_atomically
 from mdtree.integrations.end_of_training import diagnose_at_end, read_scores
+from mdtree.integrations.trackers import log_everywhere
+from mdtree.integrations.transformers_logging import Reporters
 from mdtree.manifest import MANIFEST_FILE, Manifest, stamped
 from mdtree.recipes.recipe import RecipeValue
 from mdtree.training_record import TrainingRecord
@@ -45,6 +47,10 @@ class DiagnosisCallback(TrainerCallback):
         trainer's own loaders.
     report : callable
         Gets the report's text; prints it by default.
+    log : bool
+        Whether a diagnosis goes to what `report_to` names: TensorBoard, MLflow, Weights & Biases, with figure and
+        report. Names: `mdtree.integrations.trackers`. One that fails is warned of. Other reporters take the numbers by
+        ``trainer.log(diagnosis_numbers(callback.diagnosis))`` after training.
 
     Attributes
     ----------
@@ -62,6 +68,7 @@ class DiagnosisCallback(TrainerCallback):
         diagnose: bool = False,
         data: Callable[[], object] | None = None,
         report: Callable[[str], object] = print,
+        log: bool = True,
     ) -> None:
         self.specs = (model_spec, data_spec)
         self.fine_tuned_from = fine_tuned_from
@@ -69,8 +76,10 @@ class DiagnosisCallback(TrainerCallback):
         self.diagnose = diagnose
         self.data = data
         self.report = report
+        self.log = log
         self.diagnosis: Diagnosis | None = None
         self._record: TrainingRecord | None = None
+        self._reporters = Reporters()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -89,15 +98,22 @@ class DiagnosisCallback(TrainerCallback):
             text = json.dumps(stamped(self._manifest(args, state)), indent=1, sort_keys=True)
             write_atomically(folder / MANIFEST_FILE, text.encode())
 
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Notes where the trainer reports to, while that is open."""
+        if self.diagnose and self.log and state.is_world_process_zero:
+            self._reporters.note(args)
+
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Diagnoses, on the process of rank zero, if that was asked for."""
+        """Diagnoses and logs it, on the process of rank zero, if that was asked for."""
         if not self.diagnose or not state.is_world_process_zero or self._record is None:
             return
         model: nn.Module = kwargs["model"]
         source = self.data() if self.data is not None else _loaders(kwargs)
         self.diagnosis = diagnose_at_end(model, source, self._manifest(args, state), self.report)
+        if self.log and self.diagnosis is not None:
+            log_everywhere(self.diagnosis, self._reporters.writers(args, state.global_step))
 
     def _manifest(self, args: TrainingArguments, state: TrainerState) -> Manifest:
         assert self._record is not None

@@ -419,3 +419,13 @@ def test_answers_are_what_the_questions_trees_may_say():
     assert set(VERDICTS) == set(FAILURES)
     assert set(composed_diagnoser().nodes("alone")) - {"verdict"} == set(TREES)
     assert all(composed_diagnoser().nodes(evidence) == {} for evidence in EVIDENCE if evidence != "alone")
+
+
+def test_a_diagnosis_tells_the_answers_and_the_leaf():
+    hot = diagnose_record(composed_diagnoser(), record_of(**HOT_VALUES), "alone")
+    assert hot.answers == {"healthy": False, "model_size": False, "data": False, "temperature": True}
+    assert hot.leaves == {HOT: 1.0}
+    known = {name: value for name, value in HOT_VALUES.items() if name != "log_weight_growth"}
+    torn = diagnose_record(composed_diagnoser(), record_of(**known), "alone")
+    assert torn.answers == {**hot.answers, "temperature": None}
+    assert torn.leaves == pytest.approx({COLD: 0.375, HOT: 0.625})

@@ -174,3 +174,18 @@ def test_a_network_that_is_not_there_is_named(project):
         warnings.simplefilter("ignore")
         with pytest.raises(mdtree.InputError, match="LitNet has no attribute 'backbone'"):
             nets.fit(folder / "wrong", 1, [DiagnosisCallback(network="backbone")])
+
+
+def test_data_that_cannot_be_used_end_no_training(project, caplog):
+    """An exception in the last hook of a run would end a script before it saves its network."""
+    folder, nets, _ = project
+    told = []
+    callback = DiagnosisCallback(network="net", diagnose=True, data=lambda: object(), report=told.append)
+    with warnings.catch_warnings(), caplog.at_level("WARNING", "mdtree"):
+        warnings.simplefilter("ignore")
+        trainer, _ = nets.fit(folder / "unusable", 1, [callback], epochs=1)
+    assert trainer.state.finished
+    assert callback.diagnosis is None
+    assert told == []
+    [line] = [one.getMessage() for one in caplog.records if one.name == "mdtree"]
+    assert line.startswith("mdtree: no diagnosis at the end of training: the data given")

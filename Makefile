@@ -32,7 +32,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 notebooks: $(STAMP)
-	$(BIN)/python -m pytest tests/notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests/notebooks
 
 # one reference zoo anew from its specification, and the diagnoser fitted on all (some minutes; goes on where it was interrupted);
 # on a machine of the same kind git sees no difference, but in the time it took

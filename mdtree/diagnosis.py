@@ -41,7 +41,7 @@ class Candidate:
     advice: Advice | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What is wrong, how sure that is, what to try, and how the answer was reached.
 
@@ -87,6 +87,10 @@ class Diagnosis:
     diagnoser: Mapping[str, Any]
     answers: Mapping[str, bool | None] = field(default_factory=dict)
     leaves: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        path = self.record.checkpoint.get("path", "record")
+        return f"<Diagnosis of {path}: {self.verdict}, {self.confidence:.0%}>"
 
     def to_dict(self) -> dict[str, Any]:
         """The record and the diagnosis as JSON-able values."""

@@ -16,8 +16,7 @@ import mdtree
 from mdtree.comparison import Comparison, comparison
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
-from mdtree.errors import InputError
-from mdtree.report_page import CheckpointPage, checkpoint_page
+from mdtree.report_page import CheckpointPage, checkpoint_pages
 from mdtree.report_pictures import Picture, Pictures, phase_picture, pictures_of, series_pictures
 
 LARGEST = 2_000_000
@@ -92,9 +91,7 @@ def html_report(diagnoses: Sequence[Diagnosis], diagnoser: Diagnoser, pictures: 
     InputError
         There is no diagnosis.
     """
-    if not diagnoses:
-        raise InputError("there is no diagnosis to report", "one or more")
-    pages = [checkpoint_page(diagnosis, diagnoser, number) for number, diagnosis in enumerate(diagnoses, start=1)]
+    pages = checkpoint_pages(diagnoses, diagnoser)
     together = comparison(diagnoses, pages) if len(pages) > 1 else None
     place = phase_picture(diagnoses[:PLACED], diagnoser) if together and pictures else None
     drawn = _pictures(diagnoses, diagnoser) if pictures else [None] * len(pages)

@@ -9,8 +9,7 @@ import mdtree
 from mdtree.comparison import Comparison, comparison
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Diagnosis
-from mdtree.errors import InputError
-from mdtree.report_page import CheckpointPage, checkpoint_page
+from mdtree.report_page import CheckpointPage, checkpoint_pages
 from mdtree.report_words import visible
 
 LARGEST = 60_000
@@ -41,9 +40,7 @@ def markdown_report(diagnoses: Sequence[Diagnosis], diagnoser: Diagnoser) -> str
     InputError
         There is no diagnosis.
     """
-    if not diagnoses:
-        raise InputError("there is no diagnosis to report", "one or more")
-    pages = [checkpoint_page(diagnosis, diagnoser, number) for number, diagnosis in enumerate(diagnoses, start=1)]
+    pages = checkpoint_pages(diagnoses, diagnoser)
     footer = f"<sub>mdtree {mdtree.__version__}, diagnoser {code(diagnoses[0].diagnoser['name'])}</sub>"
     if len(pages) == 1:
         return _fitting((_report(pages[0], "##", detail), footer) for detail in (2, 1, 0))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mdtree.composition import QUESTION_TEXT
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.diagnosis import Candidate, Diagnosis
+from mdtree.errors import InputError
 from mdtree.nodes import Step
 from mdtree.plots.gauge import Gauge, gauge_of
 from mdtree.report_sources import opened_rows, provenance_rows, recipe_rows
@@ -131,6 +132,19 @@ class CheckpointPage:
     distances: tuple[tuple[str, str, str], ...]
     cost: str
     json: str
+
+
+def checkpoint_pages(diagnoses: Sequence[Diagnosis], diagnoser: Diagnoser) -> list[CheckpointPage]:
+    """The pages of several diagnoses, numbered from 1.
+
+    Raises
+    ------
+    InputError
+        There is no diagnosis.
+    """
+    if not diagnoses:
+        raise InputError("there is no diagnosis to report", "one or more")
+    return [checkpoint_page(diagnosis, diagnoser, number) for number, diagnosis in enumerate(diagnoses, start=1)]
 
 
 def checkpoint_page(diagnosis: Diagnosis, diagnoser: Diagnoser, number: int = 1) -> CheckpointPage:

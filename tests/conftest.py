@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the tests call nobody
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,20 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("MDTREE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str, str]]:
+    """Run `mdtree` with these words and return exit code, standard output and standard error."""
+    from mdtree.cli import main
+
+    def call(*words: object) -> tuple[object, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main([str(word) for word in words])
+        out = capsys.readouterr()
+        return end.value.code, out.out, out.err
+
+    return call
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,22 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdtree.cli import main
-
 SAMPLES = Path(__file__).parents[2] / "zoo_samples" / "checkpoints"
-
-
-@pytest.fixture
-def run(capsys):
-    """Run `mdtree` and return exit code, standard output and standard error."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out = capsys.readouterr()
-        return end.value.code, out.out, out.err
-
-    return call
 
 
 @pytest.fixture

@@ -12,24 +12,10 @@ import torch
 from synthetic_zoo import synthetic_zoo
 
 from mdtree.checkpoint_saving import save_checkpoint
-from mdtree.cli import main
 from mdtree.models import build_model
 from mdtree.zoo import EVIDENCE, FAILURES, QUESTIONS, read_zoo, write_zoo
 
 SAMPLES = Path(__file__).parents[2] / "zoo_samples" / "checkpoints"
-
-
-@pytest.fixture
-def run(capsys):
-    """Run `mdtree` and return exit code, standard output and standard error."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out = capsys.readouterr()
-        return end.value.code, out.out, out.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

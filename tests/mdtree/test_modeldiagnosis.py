@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mdtree.cli import main
 from mdtree.errors import InputError
 from mdtree.modeldiagnosis import read_public_table
 from mdtree.room import step_gains
@@ -26,19 +25,6 @@ def table(request, mdtree_data):
 @pytest.fixture
 def clean(mdtree_data):
     return mdtree_data / "modeldiagnosis" / TABLES["clean"]
-
-
-@pytest.fixture
-def run(capsys):
-    """Run `mdtree` and return exit code, standard output and standard error."""
-
-    def call(*words):
-        with pytest.raises(SystemExit) as end:
-            main([str(word) for word in words])
-        out = capsys.readouterr()
-        return end.value.code, out.out, out.err
-
-    return call
 
 
 WIDTHS, BATCHES, SIZES = (2, 8, 32), (16, 64, 256), (5000, 25000, 50000)

@@ -7,14 +7,20 @@ SAMPLE := zoo_samples/checkpoints/temperature_too_low-1
 
 VISION := $(VENV)/vision
 
-.PHONY: diagnose test test-compat lint notebooks docs figures layouts zoo bench clean
+.PHONY: diagnose test tests vision test-compat lint notebooks docs figures layouts zoo bench clean
 
 diagnose: $(STAMP)
 	$(BIN)/mdtree diagnose $(SAMPLE).pt --sibling $(SAMPLE).sibling.pt
 
-test: lint $(VISION)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --durations=10
-	OMP_NUM_THREADS=1 PYTHONPATH=$(VISION) $(BIN)/python -m pytest -n auto tests/compat
+# lint and the networks of other packages beside the tests: what the one leaves of the processors the others take
+test: $(STAMP) $(VISION)/installed
+	$(MAKE) --no-print-directory -j3 lint tests vision
+
+tests: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=10
+
+vision: $(VISION)/installed
+	OMP_NUM_THREADS=1 PYTHONPATH=$(VISION) $(BIN)/python -m pytest tests/compat
 
 # networks of torchvision and timm with a torch that matches them, the newest and the oldest that is supported: several
 # gigabytes in environments of their own. `make test` runs the same tests beside the CPU's torch, for which the tests

@@ -54,6 +54,12 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[object, str, 
     return call
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: processes that share the files out then end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests needed data that were not there; read from the reports, which workers send to this process."""
     reasons = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]

@@ -73,6 +73,13 @@ def diagnose(
     InputError
         Something given cannot be used; the message says what, and how to mend it.
     """
+    for name, given in (("model", model), ("data", data)):
+        if given is not None and not isinstance(given, str):
+            raise InputError(
+                f"{name} is a {type(given).__name__}",
+                "its name as text, such as 'my_package.nets:make?width=16'",
+                "for a network in memory use mdtree.diagnose_network(network, data)",
+            )
     sources = replace(
         sources,
         model=model or sources.model,

@@ -167,15 +167,24 @@ def _straddles(
     return flags, settle
 
 
+UNMOVED = 0.005
+"""Growth of the weights below which a network at chance has not left its start: of the 1,272 networks of the reference
+zoos that are at chance because the temperature was too high none grew or shrank by less than 0.009."""
+
+
 def _not_training(diagnoser: Diagnoser, metrics: Mapping[str, Metric]) -> str | None:
     """The gate for networks near chance on their own training data: a cause, `undetermined`, or None if it trains.
 
-    A network that never left its start still has a gradient; one that was thrown out of reach has none left.
+    A network whose weights have not moved never left its start, whatever its gradient. Else the gradient tells: one
+    that hardly left it still has one; one that was thrown out of reach has none left.
     """
     gate = diagnoser.not_training
     error = metrics.get("train_error_over_chance")
     if error is None or error.value < gate.error_over_chance:
         return None
+    growth = metrics.get("log_weight_growth")
+    if growth is not None and abs(growth.value) < UNMOVED:
+        return "temperature_too_low"
     gradient = metrics.get("gradient_norm_squared_per_parameter")
     if gradient is None or gate.gradient_threshold is None:
         return UNDETERMINED

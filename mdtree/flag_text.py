@@ -8,6 +8,8 @@ FLAG_TEXT = {
     "foreign_task": "another data set than the zoo's: what a change gained there may not be what it gains here",
     "set_too_alike": "the set is too alike to be ranked: each checkpoint by itself",
     "readings_disagree": "growth and gradient do not point to the same side: no temperature is blamed",
+    "sibling_of_another_recipe": "a sibling was trained by another recipe than the checkpoint (see what was opened): "
+    "what the pair tells of connectivity and similarity, and the verdict with it, may be wrong",
     "siblings_share_start": "the siblings were fine-tuned from the same weights: such networks lie in one basin and "
     "agree, so that connectivity and similarity look better than between networks from fresh weights, as the zoos' are",
     "outside_zoo": "out of the zoo: further from its networks than they are from one another; trust the verdict less",

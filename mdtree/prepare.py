@@ -21,6 +21,7 @@ from mdtree.models import model_factory
 from mdtree.networks.network_source import MANIFEST, DataSource, NetworkSource, data_source, network_source
 from mdtree.project_settings import ProjectSettings, project_settings
 from mdtree.reading.exported_program import is_program
+from mdtree.specification import shown
 from mdtree.starting_point import StartingPoint, siblings_share_start, starting_point
 from mdtree.user_code import isolated_random_state
 
@@ -138,9 +139,44 @@ def prepare(
     if not sources.data_checked:
         own_words = data_from.source == MANIFEST and not network.proposed
         plausible = plausibility_of(models[0], data, opened, own_words, execution)
-    flags = ("siblings_share_start",) if others and siblings_share_start((opened, *others), start_from) else ()
-    notes = (*opened.notes, *fitted_notes, *start.notes, *data.notes)
+    flags = sibling_flags(opened, others, start_from)
+    notes = (*other_recipes(opened, others), *opened.notes, *fitted_notes, *start.notes, *data.notes)
     return Prepared(opened, others, network, data_from, data, models, fresh, start, plausible, flags, notes)
+
+
+_SAME_FOR_SIBLINGS = (
+    *("learning_rate", "batch_size", "weight_decay", "momentum", "optimizer", "epochs", "width"),
+    *("train_size", "label_noise"),
+)
+
+
+def other_recipes(opened: Checkpoint, others: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """A sentence for every sibling whose file states another recipe: a sibling differs by its seed alone."""
+    told = []
+    for one in others:
+        differing = [
+            f"{name.replace('_', ' ')} {shown(str(one.recipe[name]))} against {shown(str(opened.recipe[name]))}"
+            for name in _SAME_FOR_SIBLINGS
+            if name in one.recipe
+            and name in opened.recipe
+            and one.recipe[name] != opened.recipe[name]
+            # an estimate contradicts nothing
+            and not any(each.recipe_sources.get(name, "").startswith("about") for each in (one, opened))
+        ]
+        if differing:
+            told.append(f"{one.path} was trained by another recipe: {', '.join(differing)}")
+    return tuple(told)
+
+
+def sibling_flags(
+    opened: Checkpoint, others: Sequence[Checkpoint], start_from: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    """What makes siblings other than the zoo's: a start that they share, or another recipe."""
+    shared = bool(others) and siblings_share_start((opened, *others), start_from)
+    return (
+        *(("siblings_share_start",) if shared else ()),
+        *(("sibling_of_another_recipe",) if other_recipes(opened, others) else ()),
+    )
 
 
 def prepare_network(

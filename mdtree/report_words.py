@@ -86,6 +86,9 @@ def what_to_try(diagnosis: Diagnosis) -> str:
         lead = best.probability - max((c.probability for c in diagnosis.ranking[1:]), default=0.0)
         why = "not by enough to say so" if lead < MARGIN else "but see the notes"
         return f"nothing yet: {words(best.failure)} leads, {why}"
+    gain = best.expected_gain_points
+    if gain is not None and gain < 0:
+        return f"nothing yet: {words(best.failure)}, but its change gained nothing in networks like this"
     return best.advice.text if best.advice else NO_CHANGE
 
 

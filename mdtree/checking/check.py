@@ -22,9 +22,17 @@ from mdtree.datasets.data_set import DataSet
 from mdtree.errors import InputError, MDTreeError, ResourceError
 from mdtree.free_memory import free_memory
 from mdtree.networks.network_source import MANIFEST, DataSource, NetworkSource, data_source, network_source
-from mdtree.prepare import Sources, classification_data, network_factory, networks, open_named
+from mdtree.prepare import (
+    Sources,
+    classification_data,
+    network_factory,
+    networks,
+    open_named,
+    other_recipes,
+    sibling_flags,
+)
 from mdtree.project_settings import project_settings
-from mdtree.starting_point import siblings_share_start, starting_point
+from mdtree.starting_point import starting_point
 
 T = TypeVar("T")
 Report = Callable[[str, float], None]
@@ -127,8 +135,8 @@ class _Check:
             missing=tuple(sorted(self.missing, key=lambda each: not each.needed)),
             cost=cost,
             command=self.command(path) if ready else None,
-            flags=("siblings_share_start",) if others and siblings_share_start((opened, *others), start_from) else (),
-            notes=(*notes, *self.memory_note(cost)),
+            flags=sibling_flags(opened, others, start_from),
+            notes=(*notes, *other_recipes(opened, others), *self.memory_note(cost)),
         )
 
     def tried(self, what: str, call: Callable[[], T]) -> T | None:

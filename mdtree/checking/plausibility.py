@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from landscape import ClassificationData, Execution, Objective, Samples, Task
 from landscape.failures import out_of_memory
 from landscape.network import Network, computing
-from mdtree.checking.data_hints import Answers, mending_hints
+from mdtree.checking.data_hints import Answers, decisive_hint, mending_hints
 from mdtree.checking.recorded_scores import (
     LOSS_OVER_CHANCE,
     Chance,
@@ -213,7 +213,8 @@ def _plausibility(
     doubted = question is None and not own_words and "train_loss" not in recorded
     overconfident = doubted and _loss_of_wrong(given) > LOSS_OF_WRONG
     if question is None and not overconfident:
-        return found
+        better = decisive_hint(answers, samples, given, chance.loss) if doubted and not held else None
+        return found if better is None else replace(found, question=f"{better} ({QUESTION})")
     hints = [*exchanged_parts(train, test, recorded), *mending_hints(answers, samples, given, chance.loss)]
     if overconfident and hints:
         question = (

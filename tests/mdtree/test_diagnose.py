@@ -327,6 +327,26 @@ def test_what_was_opened_and_who_said_so_stands_in_the_record(tmp_path):
     assert (about["framework"], about["layout"], about["weights_there"]) == ("mdtree", "torch.save", ["file"])
 
 
+def test_a_sibling_of_another_recipe_is_said_to_be_one(tmp_path):
+    """Its pair metrics once turned a verdict without a word."""
+    first, second = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
+    model = build_model("mlp?width=4", num_classes=10, input_shape=(64,))
+    model.load_state_dict(mdtree.open_checkpoint(second).state)
+    other = {"learning_rate": 0.3, "batch_size": 16, "width": 4}
+    save_checkpoint(tmp_path / "other.pt", model, model_spec="mlp?width=4", data_spec="digits?train=60", recipe=other)
+    record = measure(first, Sources(siblings=(tmp_path / "other.pt",)), protocol=SHORT)
+    assert "sibling_of_another_recipe" in record.flags
+    [note] = [one for one in record.checkpoint["notes"] if "another recipe" in one]
+    assert note == f"{tmp_path / 'other.pt'} was trained by another recipe: learning rate 0.3 against 0.03"
+    assert "sibling_of_another_recipe" not in measure(first, Sources(siblings=(second,)), protocol=SHORT).flags
+
+
+def test_a_network_in_place_of_its_name_is_refused_with_the_function_for_it(tmp_path):
+    first, _ = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
+    with pytest.raises(InputError, match=r"model is a Linear; .* use mdtree.diagnose_network"):
+        mdtree.diagnose(first, model=torch.nn.Linear(2, 2))
+
+
 def test_growth_of_a_fine_tuned_network_is_against_what_it_started_from(tmp_path):
     first, second = trained_pair(tmp_path, "mlp?width=4", "digits?train=60")
     state = mdtree.open_checkpoint(first).state

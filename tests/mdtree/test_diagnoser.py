@@ -140,6 +140,14 @@ def test_a_network_that_does_not_train_is_told_by_its_gradient(gradient, verdict
     assert found.verdict == verdict
     assert found.reason == {"temperature_too_high": "instability", "temperature_too_low": "unconverged"}.get(verdict)
     assert next(c.probability for c in found.ranking if c.failure == "healthy") == 0
+
+
+@pytest.mark.parametrize(("growth", "verdict"), [(0.0002, "temperature_too_low"), (-0.03, "temperature_too_high")])
+def test_weights_that_never_moved_are_cold_however_small_their_gradient(growth, verdict):
+    """A network with a large embedding has a small gradient a parameter at its start: it was called too hot."""
+    values = {"train_error_over_chance": 0.97, "log_weight_growth": growth, "train_error_percent": 88.0}
+    found = diagnose_record(small_diagnoser(), record_of(**values, gradient_norm_squared_per_parameter=1e-6))
+    assert found.verdict == verdict
     if verdict == "undetermined":
         assert "a sibling" in found.settle[0]
 

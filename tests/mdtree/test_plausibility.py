@@ -424,6 +424,16 @@ class TestCheckPlausible:
         assert "the labels look off by one" in text
         assert text.endswith("mend the data, or add --data-checked if they are right and the network is as bad as that")
 
+    def test_inputs_that_double_what_is_right_are_asked_about_above_chance_too(self, network_for, digits):
+        """Mean and deviation forgotten: still right on half of the samples, and a verdict on a network of no one's."""
+        x = 0.35 * NORMALISATIONS["standardised"](digits[0]) + 0.6
+        found = ask(network_for("standardised"), x, digits[1])
+        chance = found.chance_error_percent
+        assert 25 < found.train_error_percent < chance - 20
+        assert found.question is not None
+        assert "standardised" in found.question
+        assert ask(network_for("standardised"), x, digits[1], own_words=True).question is None
+
     def test_data_that_nothing_speaks_against_pass(self, network_for, digits):
         data = ClassificationData(Samples(*digits[:2]), Samples(*digits[2:]), 10)
         found = check_plausible(network_for("0...1"), data, told(train_accuracy_percent=99.0), own_words=False)

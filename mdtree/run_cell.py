@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from landscape import Execution, LandscapeError, Measurement, Objective, Protocol, Samples, Task, measure_many
-from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint
+from mdtree.checkpoint import Checkpoint, load_into, open_checkpoint, read_contents
 from mdtree.data import TEST_GAIN_HALF, TEST_METRIC_HALF, DataSet, cut_test_set, load_data
 from mdtree.datasets.data_set import WHOLE_TEST
 from mdtree.errors import InputError
 from mdtree.models import model_factory
 from mdtree.prepare import classification_data
-from mdtree.reading.checkpoint_files import read_checkpoint_file
 from mdtree.runs import Run
 from mdtree.runs_file import Setting
 from mdtree.specification import parse
@@ -169,7 +168,7 @@ def open_run(source: str, run: Run) -> Checkpoint | None:
 def _holds_no_numbers(path: Path) -> bool:
     """Whether what is wrong with a file is that its weights are NaN or infinite: its training diverged."""
     try:
-        state = find_weights(read_checkpoint_file(path).content, path).state
+        state = find_weights(read_contents(path).content, path).state
     except InputError:
         return False
     return any(not bool(torch.isfinite(value.float()).all()) for value in state.values() if value.is_floating_point())

@@ -2,8 +2,8 @@
 
 The architectures of `mdtree.models` are read off the shapes and built again to compare. The classification networks of
 torchvision, and the usual ones of timm, are looked up in a table of digests of their names and shapes, in which the
-number of classes is left open (``mdtree/data_files/networks.json``; docs/networks.py writes it). Strides, activations
-and numbers of attention heads leave no trace in names and shapes: what is recognised is a proposal.
+number of classes is left open (``mdtree/data_files/networks.json``; tests/compat/network_table.py writes it). Strides,
+activations and numbers of attention heads leave no trace in names and shapes: what is recognised is a proposal.
 """
 
 from __future__ import annotations

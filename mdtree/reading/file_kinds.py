@@ -145,7 +145,7 @@ def folder_error(path: Path) -> InputError:
         return InputError(
             f"{path} is a distributed checkpoint",
             "a file",
-            "convert it: python -m torch.distributed.checkpoint.format_utils",
+            "give the folder to `open_checkpoint`, which reads it whole (torch's own converter runs code from it)",
         )
     return InputError(f"{path} is a folder", "a file", "give the checkpoint inside it")
 

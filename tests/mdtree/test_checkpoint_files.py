@@ -122,7 +122,7 @@ def test_folders_say_which_file_to_give(tmp_path: Path) -> None:
 
     assert message().endswith("is a folder; expected a file; give the checkpoint inside it")
     (tmp_path / ".metadata").touch()
-    assert "is a distributed checkpoint; expected a file; convert it" in message()
+    assert "is a distributed checkpoint; expected a file; give the folder to `open_checkpoint`" in message()
     (tmp_path / "saved_model.pb").touch()
     assert "is a TensorFlow network; expected a checkpoint; re-save its weights from Keras" in message()
     (tmp_path / "model.safetensors").touch()

@@ -132,14 +132,55 @@ def prepare(
     network = network_source(opened, sources.model, sources.trust, sources.directory)
     data_from = data_source(opened, sources.data, sources.trust, sources.directory)
     data = load_data(data_from.spec, data_from.directory)
+    init = sources.init or settings.init
+    files = OpenedFiles(opened, others, None if init is None else open_checkpoint(init))
+    return prepare_opened(files, network, data_from, data, data_checked=sources.data_checked, execution=execution)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedFiles:
+    """The files of one measurement: the checkpoint's, its siblings', and what training started from, if it is given."""
+
+    checkpoint: Checkpoint
+    siblings: tuple[Checkpoint, ...] = ()
+    start: Checkpoint | None = None
+
+
+def prepare_opened(
+    files: OpenedFiles,
+    network: NetworkSource,
+    data_from: DataSource,
+    data: DataSet,
+    *,
+    data_checked: bool = False,
+    execution: Execution | None = None,
+) -> Prepared:
+    """`prepare` for files that are open and data that are loaded: build the network, fit the weights, look at both.
+
+    Parameters
+    ----------
+    files : OpenedFiles
+    network, data_from : NetworkSource, DataSource
+        How network and data are named, and who says so.
+    data : DataSet
+    data_checked : bool
+        As in `Sources`.
+    execution : landscape.Execution, optional
+        Where the network is tried on its data.
+
+    Raises
+    ------
+    InputError
+        As in `prepare`.
+    """
+    opened, others = files.checkpoint, files.siblings
     models, fresh, fitted_notes = networks(network, data, (opened, *others))
-    start_from = sources.init or settings.init
-    start = starting_point(opened, None if start_from is None else open_checkpoint(start_from), models[0], fresh)
+    start = starting_point(opened, files.start, models[0], fresh)
     plausible = None
-    if not sources.data_checked:
+    if not data_checked:
         own_words = data_from.source == MANIFEST and not network.proposed
         plausible = plausibility_of(models[0], data, opened, own_words, execution)
-    flags = sibling_flags(opened, others, start_from)
+    flags = sibling_flags(opened, others, None if files.start is None else files.start.path)
     notes = (*other_recipes(opened, others), *opened.notes, *fitted_notes, *start.notes, *data.notes)
     return Prepared(opened, others, network, data_from, data, models, fresh, start, plausible, flags, notes)
 

@@ -8,10 +8,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # the tests call nobody
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 _NO_DATA = "MDTREE_DATA is not set"
 _MISSING = {
@@ -38,6 +41,14 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("MDTREE_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """A test that draws from a global generator draws the same on every run."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture

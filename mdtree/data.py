@@ -3,6 +3,7 @@
 ==============================================  ====================================================================
 ``digits``                                      scikit-learn's 1,797 digits
 ``npz:FILE``, ``parquet:FILE``                  arrays; pictures or a table of numbers (`mdtree.datasets.parquet_data`)
+``safetensors:FILE``                            arrays, as in ``npz``
 ``cifar10:DIR``, ``idx:DIR``                    CIFAR-10 in parquet files; MNIST and its like
 ``imagefolder:DIR?size=224&mean=imagenet&...``  pictures in class folders (`mdtree.datasets.image_folder`)
 ``torchvision:NAME?root=DIR``                   a data set of torchvision on disk (`mdtree.datasets.torchvision_data`)
@@ -23,9 +24,8 @@ A named data set is a *pool* to train on and a fixed *test set*. The same option
     keeps its wrong label whatever ``train`` is, and the wrong labels at a smaller P are among those at a larger one.
 ``test=first_half|second_half|all``
     The test set is cut in two fixed halves. The first, the default, is what ``test_*`` metrics are measured on; the
-    second is kept for scoring gains. ``npz``, pictures in folders, torchvision, texts and the hub keep theirs whole by
-    default.
-    `cut_test_set` gives both halves.
+    second is kept for scoring gains. ``npz``, ``safetensors``, pictures in folders, torchvision, texts and the hub keep
+    theirs whole by default. `cut_test_set` gives both halves.
 ``only=A,B,C``
     Keeps these classes alone, in pool and test set, before anything else is chosen, and renumbers them 0, 1, 2 in the
     order given. All of them by default.
@@ -49,6 +49,7 @@ KNOWN_FORMS = (
     "npz:FILE",
     "cifar10:DIR?train=N&size=32",
     "idx:DIR?train=N&size=28",
+    "safetensors:FILE",
     "parquet:FILE?image=COLUMN&label=COLUMN",
     "imagefolder:DIR?size=224&mean=imagenet&std=imagenet",
     "torchvision:NAME?root=DIR",
@@ -60,6 +61,7 @@ KNOWN_FORMS = (
 _LOADERS: Mapping[str, tuple[str, str]] = {
     "digits": ("mdtree.datasets.data_files", "load_digits"),
     "npz": ("mdtree.datasets.data_files", "load_npz"),
+    "safetensors": ("mdtree.datasets.safetensors_data", "load_safetensors"),
     "cifar10": ("mdtree.datasets.parquet_data", "load_cifar10"),
     "idx": ("mdtree.datasets.data_files", "load_idx"),
     "parquet": ("mdtree.datasets.parquet_data", "load_parquet"),
@@ -81,11 +83,11 @@ def load_data(spec: str, directory: Path | None = None) -> DataSet:
     ----------
     spec : str
         One of the forms above with the options of this module and those of its own loader (``digits`` also
-        ``shape=flat|image``, ``cifar10`` also ``size=32|16|8``, ``npz`` also ``classes=C``; the others in their
-        modules). In a path, ``$NAME`` and ``${NAME}`` stand for environment variables; ``cifar10`` and ``idx`` without
-        a folder look for ``cifar10`` and ``mnist10k`` in the folder that the environment variable MDTREE_DATA names. A
-        function, given the options as keyword arguments, returns what `mdtree.datasets.user_data` lists: arrays, a
-        torch Dataset, a DataLoader, a pair (train, test) of them, ...
+        ``shape=flat|image``, ``cifar10`` also ``size=32|16|8``, ``npz`` and ``safetensors`` also ``classes=C``; the
+        others in their modules). In a path, ``$NAME`` and ``${NAME}`` stand for environment variables; ``cifar10`` and
+        ``idx`` without a folder look for ``cifar10`` and ``mnist10k`` in the folder that the environment variable
+        MDTREE_DATA names. A function, given the options as keyword arguments, returns what
+        `mdtree.datasets.user_data` lists: arrays, a torch Dataset, a DataLoader, a pair (train, test) of them, ...
     directory : Path, optional
         Where relative paths and the user's modules start; the current directory by default.
 

@@ -21,6 +21,8 @@ SCHEMA_VERSION = 1
 RECORD_METRICS = (*METRICS[: -len(PAIR_METRICS)], "parameter_count", *PAIR_METRICS)
 """Every metric a record accounts for: measured, or listed with the reason why not."""
 
+_SHARES = frozenset({"train_error_percent", "test_error_percent", "disagreement_percent"})
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -168,6 +170,8 @@ def _metric(name: str, values: Mapping[str, Any], source: str) -> Metric:
     metric = Metric(float(values["value"]), float(values["standard_error"]), int(values["samples"]))
     if not math.isfinite(metric.value) or not metric.standard_error >= 0:
         raise InputError(f"{source}: {name} is {metric.value} ± {metric.standard_error}", "finite numbers")
+    if name in _SHARES and not 0 <= metric.value <= 100:
+        raise InputError(f"{source}: {name} is {metric.value}", "a number from 0 to 100")
     return metric
 
 

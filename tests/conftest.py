@@ -20,6 +20,7 @@ _NO_DATA = "MDTREE_DATA is not set"
 _MISSING = {
     _NO_DATA: "tests on real data were skipped: set MDTREE_DATA to their folder",
     "Chromium is not installed": "tests in a browser were skipped: install Chromium",
+    "PostgreSQL is not installed": "tests with a database server were skipped: install PostgreSQL",
 }
 """Reasons to skip a test, and what is said of such tests at the end; with CI set neither skips."""
 

@@ -8,7 +8,8 @@ A block is run unless a comment in the line above it says otherwise:
 ``<!-- exit code N -->``
     What its commands return; 0 by default.
 
-A first line that ends in ``# NAME.py`` or ``# NAME.toml`` makes the block that file; a script is then run.
+A first line that ends in ``# NAME.py`` or ``# NAME.toml`` makes the block that file; a script is then run. Blocks of
+`sh` are scripts of bash.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ ROOT = Path(__file__).parents[1]
 GENERATED = ("checkpoints.md", "gallery.md", "metric_values.md", "transfer.md", "zoos.md")
 """Pages that a script writes; what stands in their blocks is output."""
 
-LANGUAGES = ("python", "console", "toml", "yaml", "text")
+LANGUAGES = ("python", "console", "sh", "toml", "yaml", "text")
 REASONS = ("needs ", "takes ")
 
 _MARK = re.compile(r"<!-- (not run|exit code):? (.+) -->")
 _FILE = re.compile(r"#\s*([\w./-]+\.(?:py|toml|yml|yaml))$")
 
+SERVICE = "http://127.0.0.1:8080"
+"""Where services listen on the pages; the one that is started for a page has another address, put in its place."""
+
 README_MARKS = {
     "make diagnose": "not run: needs a package index",
+    "mdtree serve": "not run: needs a terminal of its own",
     "mdtree zoo build my_zoo.toml --dry-run": "not run: needs images, and takes an hour",
     "mdtree transfer zoo_samples/*.csv": "not run: takes minutes",
 }

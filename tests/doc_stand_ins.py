@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from doc_pages import ROOT
+from doc_pages import ROOT, blocks, pages
 from torch import nn
 
 import mdtree
@@ -204,6 +205,29 @@ def safety(folder: Path) -> dict[str, Any]:
     return {}
 
 
+def service(folder: Path) -> dict[str, Any]:
+    """Weights of a built-in network and of a reader's own, data, and a service that knows what the page registers."""
+    from mdtree.networks.architectures import mlp
+
+    nets, x, y = _digits(folder)
+    torch.manual_seed(0)
+    torch.save(trained(mlp(16, 2, 64, 10, normalise=False), x, y).state_dict(), folder / "weights.pt")
+    torch.save(trained(nets.make_net(), x, y).state_dict(), folder / "own.pt")
+    np.savez(folder / "sample.npz", x_train=x, y_train=y)
+    configuration = next(block.text for block in blocks(pages()["service.md"]) if block.file == "service.toml")
+    return {"SERVICE": started_service(folder, configuration)}
+
+
+def started_service(folder: Path, configuration: str = "") -> str:
+    """The address of a service that ends with this process."""
+    import service_process
+
+    process = service_process.ServiceProcess(folder, configuration=configuration, data_dir=folder / "service")
+    process.start()
+    atexit.register(process.stop)
+    return str(process.address)
+
+
 def readme(folder: Path) -> dict[str, Any]:
     """A module `nets`, two runs of it as a plain loop saves them, and the names that the fragments take up."""
     import lightning
@@ -220,8 +244,10 @@ def readme(folder: Path) -> dict[str, Any]:
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / f"{name}.ckpt")
         mdtree.save_checkpoint(folder / f"{name}.pt", model, model_spec="nets:make?width=16", data_spec="nets:load")
-    modules = {"mdtree": mdtree, "landscape": landscape, "lightning": lightning}
-    return {"model": model, "optimizer": optimizer, "x": x, "y": y, **modules}
+    registered = '[networks]\nour_net = "nets:make"\n[data_sets]\nour_data = "nets:load"'
+    named = {"mdtree": mdtree, "landscape": landscape, "lightning": lightning}
+    named["SERVICE"] = started_service(folder, registered)
+    return {"model": model, "optimizer": optimizer, "x": x, "y": y, **named}
 
 
 STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -230,6 +256,7 @@ STAND_INS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "own_checkpoint.md": own_checkpoint,
     "reports.md": reports,
     "safety.md": safety,
+    "service.md": service,
     "several_checkpoints.md": several_checkpoints,
     "trainers.md": trainers,
 }

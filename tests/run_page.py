@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import glob
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from doc_pages import Block, Command, blocks, pages
+from doc_pages import SERVICE, Block, Command, blocks, pages
 from doc_stand_ins import prepare
 
 from mdtree.cli import main as mdtree_main
@@ -30,7 +33,7 @@ def run_page(name: str) -> None:
     names = prepare(name, Path.cwd())
     for block in blocks(pages()[name]):
         if not block.not_run:
-            run_block(block, names)
+            run_block(replace(block, text=block.text.replace(SERVICE, names.get("SERVICE", SERVICE))), names)
 
 
 def run_block(block: Block, names: dict[str, Any]) -> None:
@@ -47,11 +50,28 @@ def run_block(block: Block, names: dict[str, Any]) -> None:
             run_command(block, Command(("python", block.file), None))
     elif block.language == "python":
         exec(compile(block.text, block.place, "exec"), names)
+    elif block.language == "sh":
+        run_script(block)
     elif block.language == "toml":
         tomllib.loads(block.text)
     elif block.language == "console":
         for command in block.commands():
             run_command(block, command)
+
+
+def run_script(block: Block) -> None:
+    """Run a block as a script that ends at its first failure; not where curl is missing, but on continuous integration.
+
+    Raises
+    ------
+    AssertionError
+        Some line of it fails.
+    """
+    if shutil.which("curl") is None and not os.environ.get("CI"):
+        return
+    words = ["bash", "-euo", "pipefail", "-c", block.text]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == block.exit_code, f"{block.place}: exit code {done.returncode}\n{done.stderr}{done.stdout}"
 
 
 def run_command(block: Block, command: Command) -> None:

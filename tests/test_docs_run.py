@@ -15,7 +15,7 @@ WITH_CODE = sorted(name for name, file in pages().items() if any(not block.not_r
 def test_the_code_of_a_page_runs_and_prints_what_the_page_shows(page, tmp_path):
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests"))),
+        "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests", ROOT / "benchmarks"))),
         "MDTREE_CACHE": str(tmp_path / "cache"),
         "OMP_NUM_THREADS": "1",
         "NO_COLOR": "1",

@@ -32,6 +32,7 @@ class _LazyGroup(click.Group):
         "verify-advice": ("mdtree.cli.verify_advice", "verify_advice_command"),
         "cache": ("mdtree.cli.cache", "cache_group"),
         "benchmark": ("mdtree.cli.benchmark", "benchmark_group"),
+        "serve": ("mdtree.cli.serve", "serve_command"),
         "schema": ("mdtree.cli.schema", "schema_command"),
     }
 

@@ -26,6 +26,7 @@ SUMMARIES = {
     "verify-advice": "Retrain networks with the change that is advised.",
     "cache": "The measurements kept between runs.",
     "benchmark": "Public tables that others can check against.",
+    "serve": "Diagnoses over HTTP, with a queue and a page.",
     "schema": "The JSON schema of what a command prints with --json.",
 }
 """What `mdtree --help` says of its commands: none is imported for it."""
@@ -91,6 +92,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "cache clear": (("mdtree cache clear", ""),),
     "benchmark modeldiagnosis": (
         ("mdtree benchmark modeldiagnosis tables --figures figures", "the two CSV files of the paper in tables/"),
+    ),
+    "serve": (
+        ("mdtree serve", "for yourself: then open http://127.0.0.1:8080"),
+        ("mdtree serve --port 0 --workers 2 --data-dir diagnoses", "its first line says where"),
+        ("mdtree serve --host 0.0.0.0 --tokens tokens.toml --allow-host mdtree.example.org", "for a team"),
     ),
     "schema": (("mdtree schema diagnose > diagnosis.schema.json", ""),),
 }

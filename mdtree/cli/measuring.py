@@ -41,7 +41,8 @@ _INPUTS = [
     click.option("--model", metavar="SPEC", help="The network, where the checkpoint does not say: mlp?width=16, "
                  "package.module:factory?width=16, timm:NAME, torchvision:NAME, transformers:DIR."),
     click.option("--data", metavar="SPEC", help="Its data, where the checkpoint does not say: npz:FILE.npz, "
-                 "package.module:function, imagefolder:DIR, text:FILE.csv, hf:NAME, parquet:FILE?image=COLUMN."),
+                 "safetensors:FILE, package.module:function, imagefolder:DIR, text:FILE.csv, hf:NAME, "
+                 "parquet:FILE?image=COLUMN."),
     click.option("--sibling", "siblings", multiple=True, type=click.Path(path_type=Path),
                  help="The same training from another seed (repeatable): enables connectivity and similarity."),
     click.option("--weights", metavar="NAME", help="Which weights, where a file holds several: model_ema, teacher."),

@@ -8,6 +8,7 @@ import os
 import re
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from mdtree.datasets.data_set import WHOLE_TEST, DataSet
 from mdtree.datasets.subset import CHOICE_DEFAULTS, CHOICE_KINDS, Array, Stored, choice_of, choose
-from mdtree.errors import InputError
+from mdtree.errors import InputError, ResourceError
 from mdtree.files import regular_file
 from mdtree.specification import Specification, listing
 
@@ -26,6 +27,9 @@ FIXED_SEED = 20240626
 
 DIGITS_POOL = 1000
 """So many of the 1,797 digits are the pool to train on; the other 797 are the test set, halves of 398 and 399."""
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+"""What a file of arrays may hold; the first two it has to."""
 
 HELD_OUT_SHARE = 0.4
 """Where one split only is stored, this share of it, rounded down, is the test set."""
@@ -86,25 +90,44 @@ def load_idx(spec: Specification, directory: Path) -> DataSet:
 
 
 def _npz_arrays(path: Path) -> dict[str, Array]:
-    names = ("x_train", "y_train", "x_test", "y_test")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            raise InputError(f"{path} is a single array", f"{', '.join(names)} saved by numpy.savez")
+            raise InputError(f"{path} is a single array", f"{', '.join(ARRAYS)} saved by numpy.savez")
         with loaded:
             held = loaded.files
-            arrays = {name: loaded[name] for name in names if name in held}
+            arrays = {name: loaded[name] for name in ARRAYS if name in held}
     except InputError:
         raise
+    except MemoryError as error:
+        raise ResourceError(f"the arrays of {path} do not fit into memory") from error
     except Exception as error:  # numpy, zipfile and zlib raise half a dozen kinds on damaged files
         raise InputError(
-            f"{path} is no numpy archive of plain arrays", f"{', '.join(names)} saved by numpy.savez"
+            f"{path} is no numpy archive of plain arrays", f"{', '.join(ARRAYS)} saved by numpy.savez"
         ) from error
+    check_arrays(arrays, held, path)
+    return arrays
+
+
+def check_arrays(arrays: Mapping[str, object], held: Sequence[str], path: Path) -> None:
+    """Refuse a file without x_train and y_train, or with half a test set.
+
+    Parameters
+    ----------
+    arrays : mapping
+        What it holds of `ARRAYS`.
+    held : sequence of str
+        The names of all it holds, for the message.
+    path : Path
+
+    Raises
+    ------
+    InputError
+    """
     if "x_train" not in arrays or "y_train" not in arrays:
         raise InputError(f"{path} holds {listing(held) or 'nothing'}", "x_train, y_train and perhaps x_test, y_test")
     if ("x_test" in arrays) != ("y_test" in arrays):
         raise InputError(f"only one of x_test and y_test stands in {path}", "both or neither")
-    return arrays
 
 
 def held_out_split(samples: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -94,7 +94,11 @@ class DataSource:
 
 
 def network_source(
-    opened: Opened, flag: str | None = None, trust: bool = False, directory: Path | None = None
+    opened: Opened,
+    flag: str | None = None,
+    trust: bool = False,
+    directory: Path | None = None,
+    settings: ProjectSettings | None = None,
 ) -> NetworkSource:
     """Say which network a checkpoint is of.
 
@@ -108,6 +112,8 @@ def network_source(
         Whether functions that the file itself names may be called.
     directory : Path, optional
         Where the user's modules and files lie, and the project starts; the current directory by default.
+    settings : ProjectSettings, optional
+        Those of the project in `directory` by default.
 
     Returns
     -------
@@ -127,7 +133,7 @@ def network_source(
         if not trust and parse(opened.model_spec).name not in _CALLS_NOBODY:
             raise _untrusted(opened.path, "build its network", opened.model_spec, "--model")
         return NetworkSource(opened.model_spec, MANIFEST, directory)
-    settings = project_settings(directory)
+    settings = settings or project_settings(directory)
     if settings.model is not None:
         return NetworkSource(settings.model, PROJECT, settings.directory)
     for spec, source in ((_spec_of_config(opened), CONFIG), (opened.network, ARCH)):

@@ -21,7 +21,7 @@ from mdtree.zoo import FAILURES
 COLDEST, HOTTEST = -1.5, 4.5
 """Growth of the weights at the edges of the plane; the few networks beyond stand at the edge."""
 
-_SMALL = 0.01
+SMALL = 0.01
 """Load below which the scale is linear, so that 0 has a place."""
 ACROSS, UP, HIGHEST = 51, 51, 1.03
 """Places of the map side by side and one above the other; where its upper edge is, just above chance."""
@@ -158,8 +158,8 @@ def place_x(temperature: float | np.ndarray) -> np.ndarray:
 
 def place_y(load: float | np.ndarray) -> np.ndarray:
     """Where a train error over chance stands: 0 for none, 1 at chance; logarithmic above a hundredth."""
-    ratio = np.maximum(np.asarray(load, dtype=float), 0.0) / _SMALL
-    return np.clip(np.arcsinh(ratio) / math.asinh(1.0 / _SMALL), 0.0, HIGHEST)
+    ratio = np.maximum(np.asarray(load, dtype=float), 0.0) / SMALL
+    return np.clip(np.arcsinh(ratio) / math.asinh(1.0 / SMALL), 0.0, HIGHEST)
 
 
 def regions_of(zoo: Sequence[ZooPoint]) -> np.ndarray:

@@ -27,6 +27,7 @@ class DataFolder:
     """
 
     def __init__(self, root: Path) -> None:
+        root = root.absolute()  # children have other current directories
         self.root = root
         self.incoming = root / "incoming"
         self.files = root / "files"

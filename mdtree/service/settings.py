@@ -38,6 +38,8 @@ class Limits:
         To measure one job.
     header_seconds, body_idle_seconds : float
         How long a client may take for the head of a request, and between two parts of its body.
+    body_bytes_per_second : int
+        What a body must bring on average, after its first `body_idle_seconds`.
     connections : int
         At the same time; more are turned away.
     """
@@ -56,6 +58,7 @@ class Limits:
     measuring_memory_bytes: int = 8 * GIB
     header_seconds: float = 10.0
     body_idle_seconds: float = 30.0
+    body_bytes_per_second: int = 4 * KIB
     connections: int = 256
 
 

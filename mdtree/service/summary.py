@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mdtree.diagnosis import Diagnosis
+from mdtree.report_words import notes, what_to_try
 
 PLANE = ("log_weight_growth", "train_error_over_chance")
 """The metrics that place a network in the plane of temperature and load (see `mdtree.plots.phase_diagram_data`)."""
@@ -19,10 +20,12 @@ def summary_of(diagnosis: Diagnosis) -> dict[str, Any]:
         "confidence": diagnosis.confidence,
         "reason": diagnosis.reason,
         "advice": advised.text if advised else None,
+        "what_to_try": what_to_try(diagnosis),
         "expected_gain_points": best.expected_gain_points,
         "expected_gain_standard_error": best.expected_gain_standard_error,
         "evidence": diagnosis.diagnoser["evidence"],
         "flags": [*diagnosis.record.flags, *diagnosis.flags],
+        "notes": notes(diagnosis),
         "plane": {name: _value(diagnosis, name) for name in PLANE},
         "metrics": {name: _value(diagnosis, name) for name in diagnosis.record.metrics},
     }

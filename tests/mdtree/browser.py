@@ -36,7 +36,7 @@ class Opened:
     ----------
     page : playwright.sync_api.Page
     requests : list of str
-        Addresses it asked for, its own file left out.
+        Addresses it asked for, its own left out.
     complaints : list of str
         Errors and warnings on the console, a refusal of the content security policy among them.
     """
@@ -65,13 +65,18 @@ class Browser:
 
     def open(self, file: Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False, scripts: bool = True) -> Opened:
         """Open a file in a window of its own, with an empty profile."""
+        return self.open_address(file.resolve().as_uri(), size, dark=dark, scripts=scripts)
+
+    def open_address(
+        self, address: str, size: tuple[int, int] = DESKTOP, *, dark: bool = False, scripts: bool = True
+    ) -> Opened:
+        """Open an address in a window of its own, with an empty profile."""
         context = self._chromium.new_context(
             viewport={"width": size[0], "height": size[1]},
             color_scheme="dark" if dark else "light",
             java_script_enabled=scripts,
         )
         opened = Opened(context.new_page())
-        address = file.resolve().as_uri()
         opened.page.on("request", lambda r: opened.requests.append(r.url) if r.url != address else None)
         opened.page.on(
             "console", lambda m: opened.complaints.append(m.text) if m.type in ("error", "warning") else None

@@ -86,7 +86,7 @@ def test_every_example_is_understood(name, line):
 QUICK = [
     (name, line)
     for name, line in TYPED
-    if name.split()[0] not in ("transfer", "verify-advice", "zoo", "benchmark")
+    if name.split()[0] not in ("transfer", "verify-advice", "zoo", "benchmark", "serve")
     and not any(part in line for part in ("cuda", "checkpoint-500", "safetensors", "zoo_samples", "other_zoo"))
 ]
 

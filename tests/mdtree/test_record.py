@@ -60,6 +60,7 @@ def changed(path, value):
         (changed(["schema_version"], 99), "schema version 99; expected version 1"),
         (changed(["metrics", "hessian_trace", "value"], float("nan")), "hessian_trace is nan"),
         (changed(["metrics", "hessian_trace", "standard_error"], -1.0), "expected finite numbers"),
+        (changed(["metrics", "train_error_percent", "value"], 100.5), "100.5; expected a number from 0 to 100"),
         (changed(["metrics", "colour"], {"value": 1, "standard_error": 0, "samples": 1}), "unknown metric 'colour'"),
         (changed(["metrics"], {"train_loss": {"value": "high", "standard_error": 0, "samples": 1}}), "not a complete"),
         (changed(["cost"], None), "not a complete record"),

@@ -64,7 +64,7 @@ def resembles(values: Mapping[str, float], references: Mapping[str, ZooReference
     if not references:
         raise InputError("no reference to compare with", "at least one")
     scales = next(iter(references.values()))
-    coordinates = scales.coordinates(pd.DataFrame([dict(values)]))
+    coordinates = scales.coordinates_of(values)
     shared = tuple(
         not math.isnan(here) and all(name in reference.metrics for reference in references.values())
         for name, here in zip(scales.metrics, coordinates[0], strict=True)

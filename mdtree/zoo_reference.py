@@ -78,6 +78,10 @@ class ZooReference:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    def __hash__(self) -> int:
+        # references are keys of a cache that every diagnosis asks: the points, thousands of numbers, tell no more
+        return hash((self.axes, self.covariance, self.level))
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics, in the order of the axes."""
@@ -91,7 +95,7 @@ class ZooReference:
         InputError
             None of the reference's metrics has a finite value.
         """
-        coordinates = self.coordinates(pd.DataFrame([dict(values)]))
+        coordinates = self.coordinates_of(values)
         view, limit = self._view(~np.isnan(coordinates[0]))
         overall, order = view.nearest(coordinates)
         here = {axis.metric: (axis, float(v)) for axis, v in zip(self.axes, coordinates[0], strict=True) if v == v}
@@ -126,6 +130,15 @@ class ZooReference:
         for number, axis in enumerate(self.axes):
             if axis.metric in rows:
                 result[:, number] = axis.coordinate(_finite_values(rows[axis.metric]))
+        return result
+
+    def coordinates_of(self, values: Mapping[str, float]) -> np.ndarray:
+        """The same of one checkpoint, shape (1, axes), without the cost of a table."""
+        result = np.full((1, len(self.axes)), np.nan)
+        for number, axis in enumerate(self.axes):
+            value = values.get(axis.metric, math.nan)
+            if math.isfinite(value):
+                result[:, number] = axis.coordinate(np.array([value], dtype=float))
         return result
 
     def table(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -151,6 +152,21 @@ def test_a_table_is_answered_as_its_rows_are(reference: ZooReference) -> None:
         alone = reference.distance({name: line[name] for name in WITH_PAIR})
         assert table.loc[index, "overall"] == pytest.approx(alone.overall, rel=1e-12)
         assert table.loc[index, ["limit", "outside", "nearest"]].tolist() == [alone.limit, alone.outside, alone.nearest]
+
+
+def test_a_checkpoint_has_the_coordinates_of_a_row_to_the_bit(reference: ZooReference) -> None:
+    rows = [row for _, row in two_families(cells=5, seed=3).drop(columns=["family", "cell", "seed"]).iterrows()]
+    values = [dict(row) for row in rows]
+    values += [{**values[0], "cka": float("nan")}, {**values[0], "cka": float("-inf"), "unknown": 1.0}, {"cka": 0.5}]
+    for one in values:
+        assert reference.coordinates_of(one).tobytes() == reference.coordinates(pd.DataFrame([one])).tobytes()
+
+
+def test_references_are_equal_by_all_they_hold_and_hashed_by_less(reference: ZooReference) -> None:
+    again = ZooReference.from_dict(reference.to_dict())
+    assert again == ZooReference.from_dict(reference.to_dict())
+    assert hash(again) == hash(ZooReference.from_dict(reference.to_dict()))
+    assert again != dataclasses.replace(again, points=again.points[1:])
 
 
 def test_a_json_file_keeps_every_answer(reference: ZooReference) -> None:

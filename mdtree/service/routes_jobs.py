@@ -132,7 +132,8 @@ def show_result(request: Request, owner: Owner, id: Id) -> Response:
     responses={200: {"model": JobView}, **refusals(401, 404, 422, 503)},
 )
 def cancel_job(request: Request, owner: Owner, id: Id) -> Response:
-    job = shared(request).store.cancel(owner, id)
+    here = shared(request)
+    job = here.store.cancel(owner, id, retention=here.settings.retention)
     if job is None:
         raise not_found("job", id)
     return json_answer(request, job_view(job))

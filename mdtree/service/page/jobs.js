@@ -214,7 +214,9 @@ export function select(id) {
   for (const job of listed) if (rows.has(job.id)) update(rows.get(job.id), job);
 }
 
+/** A job was deleted; what was asked before that is not listened to, and the caller asks again. */
 export function forgetJob(id) {
+  asking = null;
   listed = listed.filter((job) => job.id !== id);
   if (chosen.delete(id)) tellChoice();
   show();

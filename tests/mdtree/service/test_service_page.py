@@ -97,7 +97,7 @@ def test_a_running_job_shows_what_it_does_and_can_be_cancelled(visitor: Visitor)
     card = page.locator("#card")
     card.get_by_text("waiting, the next").wait_for()
     row = page.locator("#list > li").filter(has=page.locator(f"a[href='#job={first}']"))
-    row.get_by_text(re.compile("^measuring: .*[0-9]+%$")).wait_for()
+    row.get_by_text(re.compile("^measuring: .")).wait_for()
     assert row.get_by_role("progressbar").is_visible()
     card.get_by_role("button", name="Cancel").click()
     card.get_by_text("It was cancelled before it was done.").wait_for()
@@ -280,6 +280,8 @@ def test_a_job_is_deleted_after_a_question(visitor: Visitor, door: Door, measure
     job = post_record(door.address, measured["diagnosis"], "to-be-deleted.pt")
     page = visitor.page
     page.goto(f"{door.address}/#job={job}")
+    page.reload()
+    page.get_by_role("link", name="to-be-deleted.pt").first.wait_for()
     delete = page.locator("#card").get_by_role("button", name="Delete")
     delete.click()
     dialog = page.get_by_role("dialog")
@@ -290,8 +292,9 @@ def test_a_job_is_deleted_after_a_question(visitor: Visitor, door: Door, measure
     assert visitor.ask(f"/v1/jobs/{job}")["id"] == job
     delete.click()
     dialog.get_by_role("button", name="Delete").click()
-    page.get_by_role("link", name="to-be-deleted.pt").first.wait_for(state="detached")
-    assert page.locator("#card").is_hidden()
+    page.locator("#card").wait_for(state="hidden")
+    assert page.get_by_role("link", name="to-be-deleted.pt").count() == 0
+    assert page.evaluate("document.activeElement.id") == "jobs"
     page.goto(f"{door.address}/#job={job}")
     page.locator("#card").get_by_text(f"there is no job {job}").wait_for()
 
@@ -299,6 +302,8 @@ def test_a_job_is_deleted_after_a_question(visitor: Visitor, door: Door, measure
 def test_the_keyboard_is_enough(visitor: Visitor):
     """From the first key to the open report: the focus is always seen, and nothing needs a pointer."""
     page = visitor.page
+    choosers: list[Any] = []
+    page.on("filechooser", lambda chooser: choosers.append(chooser))  # playwright takes no built-in
     page.locator("#content").wait_for()
 
     def tab_to(text: str) -> None:
@@ -314,10 +319,14 @@ def test_the_keyboard_is_enough(visitor: Visitor):
         pytest.fail(f"the focus never came to {text}")
 
     tab_to("choose files")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    bodies = [{"name": name, "mimeType": "", "buffer": body} for name, body in pair("temperature_too_high-1")]
-    chooser.value.set_files(bodies)
+    page.keyboard.press("Enter")
+    for _ in range(500):
+        if choosers:
+            break
+        page.wait_for_timeout(20)
+    choosers[0].set_files(
+        [{"name": name, "mimeType": "", "buffer": body} for name, body in pair("temperature_too_high-1")]
+    )
     tab_to("Role of temperature_too_high-1.sibling.pt")
     tab_to("Diagnose")
     page.keyboard.press("Enter")

@@ -202,12 +202,11 @@ def page(found: Faults, poison: Sequence[Poisoned], plan: Plan) -> str:
     """The committed page."""
     kills = "\n".join(f"| {victim} | {count} |" for victim, count in found.kills.items())
     bad = "\n".join(f"- {defect}" for defect in found.defects) or "None."
-    poisons = "\n".join(f"| {p.name} | {p.state}, {p.crashes} crashes | {p.message} | {p.others} |" for p in poison)
     starts = f"{median(found.starts):.1f} s in the median, {max(found.starts):.1f} s at most" if found.starts else "-"
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.states.items()))
     return f"""# Kill -9 at random moments
 
-`python benchmarks/service_faults.py -o benchmarks/service_faults.md`: {plan.rounds} rounds, seed {plan.seed},
+`python benchmarks/service_faults.py {asked(plan)}`: {plan.rounds} rounds, seed {plan.seed},
 {plan.clients} clients that never pause, {plan.workers} workers, {database_name(plan.database)}; {os.cpu_count()} cores,
 Python {platform.python_version()}; {found.seconds / 60:.0f} minutes. A round waits a random time, up to
 {plan.longest_pause:.0f} s, or until something is measured and up to 0.6 s more, and kills:
@@ -226,13 +225,28 @@ Python {platform.python_version()}; {found.seconds / 60:.0f} minutes. A round wa
   and SHA-256), `incoming/` and `work/` (empty), processes of dead servers (none left), the log (no traceback).
 
 Differences: {bad}
+{poison_table(poison)}"""
 
+
+def poison_table(poison: Sequence[Poisoned]) -> str:
+    """The part of the page on jobs that crash; empty where none was tried."""
+    if not poison:
+        return ""
+    rows = "\n".join(f"| {p.name} | {p.state}, {p.crashes} crashes | {p.message} | {p.others} |" for p in poison)
+    return f"""
 ## Jobs that end their own process
 
 | job | end | message | the others beside it |
 |---|---|---|---|
-{poisons}
+{rows}
 """
+
+
+def asked(plan: Plan) -> str:
+    """The words of the command."""
+    if plan.database:
+        return f"--rounds {plan.rounds} --database URL -o benchmarks/service_faults_postgresql.md"
+    return "-o benchmarks/service_faults.md"
 
 
 def database_name(url: str | None) -> str:

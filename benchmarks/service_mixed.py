@@ -12,7 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from service_clients import Client, Wish
-from service_process import ServiceProcess, resident
+from service_process import ServiceProcess, proportional, resident
 from service_rate import timed_record
 from service_samples import (
     ALONE,
@@ -27,7 +27,7 @@ from service_samples import (
 )
 
 CLIENTS, MEASURED_EACH, RECORDS_EACH = 20, 3, 7
-LONGEST_PAUSE = 8.0
+LONGEST_PAUSE = 5.0
 MEASURED = (*PAIRED, *PAIRED, *ALONE, *ALONE, CONVOLUTIONAL, WITH_DATA, *BAD)
 
 
@@ -44,7 +44,7 @@ class Round:
     record_seconds, quiet_seconds : list of float
         Of each record that was sent while some job was measured, and of the others.
     job_seconds : list of float
-        From sending a job until its end was seen, for jobs that were measured.
+        From a job's arrival until its end, for jobs that were measured.
     wrong : list of str
         What is not as the command line says.
     server_mib : float
@@ -97,6 +97,11 @@ class MixedClient:
         done = [wish.ended for wish in self.wishes if wish.ended.get("state") == "done"]
         return [(_seconds(job["started_at"]), _seconds(job["finished_at"])) for job in done]
 
+    def waited(self) -> list[float]:
+        """Seconds from the arrival of its jobs that were measured until their ends."""
+        done = [wish.ended for wish in self.wishes if wish.ended.get("state") == "done"]
+        return [_seconds(job["finished_at"]) - _seconds(job["created_at"]) for job in done]
+
 
 def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
@@ -124,7 +129,7 @@ def mixed_round(service: ServiceProcess, samples: Path, expected: dict[str, Expe
     for one in mixed:
         found.wrong += one.wrong
         ends += [str(wish.ended.get("state")) for wish in one.wishes] + ["answered at once"] * len(one.records)
-        found.job_seconds += [wish.seconds for wish in one.wishes if wish.ended.get("state") == "done"]
+        found.job_seconds += one.waited()
         for at, seconds in one.records:
             busy = any(start <= at <= end for start, end in spans)
             (found.record_seconds if busy else found.quiet_seconds).append(seconds)
@@ -134,21 +139,22 @@ def mixed_round(service: ServiceProcess, samples: Path, expected: dict[str, Expe
 
 @dataclass
 class Memory:
-    """Largest resident memory of each kind of process, in MiB, sampled ten times a second."""
+    """Largest memory of each kind of process, in MiB, sampled twice a second.
+
+    `server`, `worker` and `child` are resident, with what they share; `together` counts what is shared once.
+    """
 
     server: float = 0.0
     worker: float = 0.0
     child: float = 0.0
-    all_together: float = 0.0
+    together: float = 0.0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def watch(self, service: ServiceProcess) -> None:
         """Until `stopped`."""
-        while not self.stopped.wait(0.1):
-            own = sum(resident(process) for process in service.tree()[:1])
-            workers = [resident(process) for process in service.workers()]
-            children = [resident(process) for process in service.measuring_children()]
-            self.server = max(self.server, own)
-            self.worker = max([self.worker, *workers])
-            self.child = max([self.child, *children])
-            self.all_together = max(self.all_together, own + sum(workers) + sum(children))
+        while not self.stopped.wait(0.5):
+            tree = service.tree()
+            self.server = max([self.server, *map(resident, tree[:1])])
+            self.worker = max([self.worker, *map(resident, service.workers())])
+            self.child = max([self.child, *map(resident, service.measuring_children())])
+            self.together = max(self.together, sum(map(proportional, tree)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -94,16 +95,19 @@ def _told(name: str, poison: Wish, beside: list[Wish], defects: list[str]) -> Po
 
 
 def kill_when_running(service: ServiceProcess, address: str, job: str) -> None:
-    """Kill the process that measures this job, once a run, until it has ended."""
-    watcher, crashes = Client(address, Path(), 2), 0
-    while True:
-        seen = watcher.ask("GET", f"/v1/jobs/{job}").json()
-        if seen["state"] in ("done", "failed", "cancelled"):
-            return
-        children = service.measuring_children() if seen["state"] == "running" and seen["crashes"] == crashes else []
-        if children:
-            crashes += 1  # what runs before this crash is noted is killed already, what runs after may be another job's
-        for child in children:
+    """Kill every process that reads or measures for this job, until the job has ended."""
+    watcher = Client(address, Path(), 2)
+    while watcher.ask("GET", f"/v1/jobs/{job}").json()["state"] in ("queued", "running"):
+        for child in service.measuring_children():
             with suppress(psutil.NoSuchProcess):
-                child.kill()
+                if _works_for(child.pid, job):
+                    child.kill()
         time.sleep(0.01)
+
+
+def _works_for(pid: int, job: str) -> bool:
+    """Whether its standard error goes to a file of the job."""
+    try:
+        return job in os.readlink(f"/proc/{pid}/fd/2")
+    except OSError:  # it has ended
+        return False

@@ -203,3 +203,11 @@ def resident(process: psutil.Process) -> float:
         return float(process.memory_info().rss / 2**20)
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0.0
+
+
+def proportional(process: psutil.Process) -> float:
+    """The same, but of what n processes share each counts the n-th part."""
+    try:
+        return float(process.memory_full_info().pss / 2**20)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0.0

@@ -96,6 +96,10 @@ def as_labels(value: object, what: str) -> Tensor:
     return tensor.to(torch.int64).contiguous()
 
 
+MOST_CLASSES = 2**24
+"""Above all vocabularies; more are numbers that name something else, and no output layer for them fits into memory."""
+
+
 def class_count(labels: Tensor, given: int | None, name: str) -> int:
     """How many classes there are: as given, or the largest label plus one; every label must be one of them."""
     low, high = int(labels.min()), int(labels.max())
@@ -108,6 +112,10 @@ def class_count(labels: Tensor, given: int | None, name: str) -> int:
         raise InputError(f"the labels of {name} go up to {high}", f"labels below {classes}, the number of classes")
     if classes < 2:
         raise InputError(f"all labels of {name} are the same", "at least two classes")
+    if classes > MOST_CLASSES:
+        raise InputError(
+            f"{name} has {classes:,} classes", f"at most {MOST_CLASSES:,}", "number the classes from 0 without gaps"
+        )
     return classes
 
 

@@ -243,6 +243,7 @@ def test_npz_tokens_stay_integers_and_a_test_set_is_optional(tmp_path: Path) -> 
         ),
         ({"y_train": Y - 1}, "the labels of d go down to -1; expected class labels from 0"),
         ({"y_train": Y * 0}, "all labels of d are the same; expected at least two classes"),
+        ({"y_train": Y * 2**61}, "classes; expected at most 16,777,216; number the classes from 0 without gaps"),
         (
             {"y_train": Y.astype(object)},
             "d.npz is no numpy archive of plain arrays; expected x_train, y_train, x_test, y_test",

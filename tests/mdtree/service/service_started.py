@@ -68,7 +68,9 @@ def benchmark_module(name: str) -> Any:
 
 
 @contextmanager
-def started(folder: Path, configuration: str = CONFIGURATION, **options: Any) -> Iterator[StartedService]:
+def started(
+    folder: Path, configuration: str = CONFIGURATION, *, expects_errors: bool = False, **options: Any
+) -> Iterator[StartedService]:
     """A service with Alice's and Bob's tokens; at its end it must be the process it was, and have logged no error.
 
     Parameters
@@ -77,6 +79,8 @@ def started(folder: Path, configuration: str = CONFIGURATION, **options: Any) ->
         Of its own.
     configuration : str
         The TOML of ``--config``.
+    expects_errors : bool
+        Its log may tell of errors, but of no traceback.
     options
         Of `service_process.ServiceProcess`.
     """
@@ -89,7 +93,8 @@ def started(folder: Path, configuration: str = CONFIGURATION, **options: Any) ->
         yield StartedService(process)
         assert process.alive()
         assert process.stop() == 0
-    assert faults.complaints(process.log) == []
+    complaints = faults.complaints(process.log)
+    assert [one for one in complaints if not expects_errors or "Traceback" in one] == []
 
 
 def assert_serves(service: StartedService) -> None:

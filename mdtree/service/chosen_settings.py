@@ -13,7 +13,7 @@ import platformdirs
 
 from mdtree.diagnoser import read_diagnoser
 from mdtree.errors import InputError
-from mdtree.service.hosts import Hosts
+from mdtree.service.guarding.hosts import Hosts
 from mdtree.service.settings import ServiceSettings
 from mdtree.service.settings_file import SettingsFile, read_settings_file
 from mdtree.service.token_file import VARIABLE, read_token_file, take_token

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from mdtree.service.settings import ServiceSettings
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 KEPT_SECONDS = 1.0
 """An answer serves this long: whoever asks often shall not make the disk and the database busy."""

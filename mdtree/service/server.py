@@ -17,20 +17,20 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mdtree.errors import InputError, ResourceError
-from mdtree.service.app import create_app
 from mdtree.service.data_folder import DataFolder
-from mdtree.service.guards import guarded
-from mdtree.service.hosts import is_loopback
-from mdtree.service.http_protocol import GuardedProtocol
-from mdtree.service.listening import address_of, listen
+from mdtree.service.guarding.guards import guarded
+from mdtree.service.guarding.hosts import is_loopback
+from mdtree.service.guarding.http_protocol import GuardedProtocol
+from mdtree.service.guarding.listening import address_of, listen
+from mdtree.service.guarding.sizes import HEAD_BYTES
 from mdtree.service.logs import log_as_json
 from mdtree.service.readiness import Readiness
 from mdtree.service.settings import ServiceSettings
-from mdtree.service.sizes import HEAD_BYTES
-from mdtree.service.store import Store
-from mdtree.service.supervisor import Supervisor
+from mdtree.service.storage.store import Store
 from mdtree.service.telemetry import Telemetry
 from mdtree.service.token_file import HOW_TO_MAKE_ONE
+from mdtree.service.web.app import create_app
+from mdtree.service.work.supervisor import Supervisor
 
 INTERRUPTED = 130
 KEEP_ALIVE_SECONDS = 10

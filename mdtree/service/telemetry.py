@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from mdtree import __version__
 from mdtree.service.jobs import State
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,7 +80,7 @@ class Telemetry:
         self._seconds.labels(known, route).observe(seconds)
 
     def refused_connection(self, reason: str) -> None:
-        """Count a connection that a limit ended (see `mdtree.service.http_protocol`)."""
+        """Count a connection that a limit ended (see `mdtree.service.guarding.http_protocol`)."""
         self._refused.labels(reason).inc()
 
     def watch(self, store: Store, workers: Workers, data_dir: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import service_postgresql
 from service_started import StartedService, assert_serves, started
 
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import threading
 from datetime import timedelta
 
 from mdtree.service.jobs import Answer, Progress
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 
 def work(store: Store, worker: str) -> None:

@@ -11,9 +11,9 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mdtree.service.confinement import Confines, Ending, Report, confined
-from mdtree.service.process_limits import die_with_parent
-from mdtree.service.supervisor import worker_environment
+from mdtree.service.work.confinement import Confines, Ending, Report, confined
+from mdtree.service.work.process_limits import die_with_parent
+from mdtree.service.work.supervisor import worker_environment
 
 
 @dataclass(frozen=True)

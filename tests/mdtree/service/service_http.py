@@ -18,11 +18,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from reported import full_record
 
-from mdtree.service.app import create_app
 from mdtree.service.jobs import Claim
 from mdtree.service.settings import ServiceSettings
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 from mdtree.service.tokens import Tokens
+from mdtree.service.web.app import create_app
 
 OWNERS = ("alice", "bob")
 

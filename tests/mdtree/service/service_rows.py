@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from mdtree.service.jobs import Answer, Claim, Job, JobRequest, Kind, State, StoredFile
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 LIMITS = Limits()
 DAY = timedelta(days=1)

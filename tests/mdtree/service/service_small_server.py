@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mdtree.service.guards import guarded
-from mdtree.service.http_protocol import GuardedProtocol
+from mdtree.service.guarding.guards import guarded
+from mdtree.service.guarding.http_protocol import GuardedProtocol
+from mdtree.service.guarding.sizes import HEAD_BYTES
 from mdtree.service.settings import MIB, Limits, ServiceSettings
-from mdtree.service.sizes import HEAD_BYTES
 from mdtree.service.telemetry import Telemetry
 
 LIMITS = Limits(

@@ -19,8 +19,8 @@ from mdtree.service.data_folder import DataFolder
 from mdtree.service.jobs import ENDS, DataRequest, Job, JobRequest, Kind, State, StoredFile
 from mdtree.service.registry import Registry
 from mdtree.service.settings import Limits, ServiceSettings
-from mdtree.service.store import Store
-from mdtree.service.supervisor import Supervisor
+from mdtree.service.storage.store import Store
+from mdtree.service.work.supervisor import Supervisor
 
 SAMPLES = Path(__file__).parents[3] / "zoo_samples" / "checkpoints"
 SAMPLE = SAMPLES / "model_too_small-1.pt"

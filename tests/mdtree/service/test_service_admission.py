@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from service_rows import DAY, LIMITS, START, answer, at, claimed, finished, job, stored_upload
 
-from mdtree.service.idempotency import IdempotencyKey
 from mdtree.service.jobs import JobRequest
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
-from mdtree.service.store_errors import KeyReused, QueueFull, QuotaExceeded
+from mdtree.service.storage.idempotency import IdempotencyKey
+from mdtree.service.storage.store import Store
+from mdtree.service.storage.store_errors import KeyReused, QueueFull, QuotaExceeded
 
 KEY = IdempotencyKey("once", "digest")
 

@@ -16,11 +16,11 @@ import service_claimers
 from service_rows import DAY, LIMITS, answer, claimed, job, stored_upload, waiting
 
 from mdtree.errors import MDTreeError
-from mdtree.service.idempotency import IdempotencyKey
 from mdtree.service.jobs import Claim, JobRequest, Progress, State
 from mdtree.service.settings import Limits
-from mdtree.service.store import Standing, Store
-from mdtree.service.store_errors import QueueFull
+from mdtree.service.storage.idempotency import IdempotencyKey
+from mdtree.service.storage.store import Standing, Store
+from mdtree.service.storage.store_errors import QueueFull
 
 ROOT = Path(service_claimers.__file__).parents[3]
 

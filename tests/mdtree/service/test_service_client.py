@@ -14,8 +14,8 @@ from test_service_client_connection import TOKEN
 import mdtree
 from mdtree.errors import InputError, ResourceError
 from mdtree.networks.architectures import mlp
-from mdtree.service import client as client_module
 from mdtree.service.client import Client, Details
+from mdtree.service.client import service_client as client_module
 
 SAMPLES = Path(__file__).parents[3] / "zoo_samples" / "checkpoints"
 SAMPLE = SAMPLES / "temperature_too_low-1.pt"

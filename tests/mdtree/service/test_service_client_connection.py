@@ -18,7 +18,7 @@ from service_scripted import Scripted, answering, refusal
 
 from mdtree.errors import InputError, MDTreeError, ResourceError
 from mdtree.service.client import Client
-from mdtree.service.client_connection import retry_after
+from mdtree.service.client.connection import retry_after
 
 TOKEN = "of-a-client-that-keeps-it-to-itself"
 JOB = {"id": "ab" * 16, "name": "run7.pt", "state": "queued", "position": 2, "progress": None}
@@ -252,7 +252,7 @@ def test_the_client_needs_httpx_alone():
     code = (
         "import sys\n"
         "for name in ('torch', 'numpy', 'pandas', 'fastapi', 'sqlalchemy', 'uvicorn'): sys.modules[name] = None\n"
-        "from mdtree.service.client import Client\n"
+        "from mdtree.service.client.service_client import Client\n"
         "Client('http://127.0.0.1:1').close()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

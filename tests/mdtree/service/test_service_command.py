@@ -19,7 +19,7 @@ from service_started import benchmark_module
 from mdtree.cli import main
 from mdtree.service.data_folder import DataFolder
 from mdtree.service.jobs import State
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 from mdtree.service.tokens import LOCAL
 
 SAMPLES = Path(__file__).parents[3] / "zoo_samples" / "checkpoints"

@@ -19,8 +19,8 @@ import pytest
 from service_forking import ForkingProcess, start_a_thread
 
 from mdtree.errors import InputError, ResourceError
-from mdtree.service.confinement import End, Report
-from mdtree.service.endings import ServerFault
+from mdtree.service.work.confinement import End, Report
+from mdtree.service.work.endings import ServerFault
 
 MIB = 2**20
 

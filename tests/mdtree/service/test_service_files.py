@@ -15,7 +15,7 @@ import pytest
 from service_http import Service, eventually, listening, refused, service_of, token_of
 
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 ID = "0" * 32
 
@@ -142,7 +142,7 @@ def test_the_floor_of_the_disk_is_watched_while_an_upload_comes(small: Service, 
         return SimpleNamespace(free=4_000_000 - sum(path.stat().st_size for path in small.stored()))
 
     with service_of(small.store, small.folder, limits=Limits(disk_floor_bytes=1_000_000)) as service:
-        monkeypatch.setattr("mdtree.service.state.shutil.disk_usage", small_disk)
+        monkeypatch.setattr("mdtree.service.web.state.shutil.disk_usage", small_disk)
         answer = service.alice.post("/v1/files?name=a.pt", content=iter([b"x" * 500_000] * 10))
         refused(answer, 507, "storage_full")
         assert service.stored() == []

@@ -14,10 +14,10 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from mdtree.errors import InputError
-from mdtree.service.guards import guarded
-from mdtree.service.hosts import HostName, Hosts, is_loopback, parse_host
+from mdtree.service.guarding.guards import guarded
+from mdtree.service.guarding.hosts import HostName, Hosts, is_loopback, parse_host
+from mdtree.service.guarding.origins import same_origin
 from mdtree.service.logs import LONGEST, JsonLines, log_as_json
-from mdtree.service.origins import same_origin
 from mdtree.service.settings import Limits, ServiceSettings
 from mdtree.service.telemetry import Telemetry
 

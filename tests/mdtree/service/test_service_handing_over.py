@@ -15,8 +15,8 @@ from mdtree.checkpoint import Checkpoint, open_checkpoint
 from mdtree.data import load_data
 from mdtree.errors import InputError
 from mdtree.recipes.recipe import Recorded
-from mdtree.service import handing_over
-from mdtree.service.handing_over import read_checkpoint, read_data, write_checkpoint, write_data
+from mdtree.service.work import handing_over
+from mdtree.service.work.handing_over import read_checkpoint, read_data, write_checkpoint, write_data
 
 SAMPLES = Path(__file__).parents[3] / "zoo_samples" / "checkpoints"
 

@@ -18,7 +18,9 @@ from service_hostile import LARGE, HostileUpload, hostile_uploads
 from service_started import StartedService, started
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
-ASKS = re.compile(r"does not say which network it is|do not fit the network|does not say what it was trained on|not known here")
+ASKS = re.compile(
+    r"does not say which network it is|do not fit the network|does not say what it was trained on|not known here"
+)
 OWN_WORDS = re.compile(r"site-packages|Traceback|\.py\b|/tmp/|[0-9a-f]{32}")
 """What tells of the server and is nobody's business."""
 

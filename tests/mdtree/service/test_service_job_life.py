@@ -13,8 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from service_rows import DAY, LIMITS, START, answer, job, stored_upload
 
 from mdtree.service.jobs import ENDS, Blame, Claim, Failure, JobRequest, Outcome, Progress, State
-from mdtree.service.store import Standing, Store
-from mdtree.service.store_errors import RunningJob
+from mdtree.service.storage.store import Standing, Store
+from mdtree.service.storage.store_errors import RunningJob
 
 WORKERS = ("worker-0", "worker-1", "worker-2")
 FAILURE = Failure(Blame.INPUT, "not a checkpoint")

@@ -14,7 +14,7 @@ from service_http import Service, record_body, refused, service_of
 from mdtree.service.jobs import Blame, DataRequest, Failure, JobRequest, Progress
 from mdtree.service.registry import Registry
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 ID = "0" * 32
 

@@ -12,8 +12,8 @@ from service_http import Service, refused, service_of
 
 from mdtree import __version__
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
-from mdtree.service.tickets import LIFETIME, Tickets, read_secret
+from mdtree.service.storage.store import Store
+from mdtree.service.web.tickets import LIFETIME, Tickets, read_secret
 
 ID = "0" * 32
 

@@ -24,12 +24,12 @@ from mdtree.data import load_data
 from mdtree.diagnose import Sources, diagnose
 from mdtree.diagnoser import default_diagnoser
 from mdtree.models import build_model
-from mdtree.service.confinement import End, Report
-from mdtree.service.endings import Ending
 from mdtree.service.jobs import DataRequest, JobRequest
-from mdtree.service.measuring import Task, measure_uploads
-from mdtree.service.reading import UploadedFile, Uploads, read_uploads
 from mdtree.service.registry import Registry
+from mdtree.service.work.confinement import End, Report
+from mdtree.service.work.endings import Ending
+from mdtree.service.work.measuring import Task, measure_uploads
+from mdtree.service.work.reading import UploadedFile, Uploads, read_uploads
 
 SAMPLES = Path(__file__).parents[3] / "zoo_samples" / "checkpoints"
 SAMPLE = SAMPLES / "model_too_small-1.pt"
@@ -40,9 +40,9 @@ NO_NAMES = Registry()
 
 def import_what_measures() -> None:
     """As a worker does before its first job."""
-    import mdtree.service.children
+    import mdtree.service.work.children
 
-    assert mdtree.service.children
+    assert mdtree.service.work.children
 
 
 @pytest.fixture(scope="module")

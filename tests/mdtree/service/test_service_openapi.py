@@ -16,7 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from service_http import Service, refused, service_of, token_of
 
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 
 EXAMPLES = 10
 """Requests of each operation and kind."""

@@ -12,14 +12,14 @@ from service_rows import finished, waiting
 from starlette.testclient import TestClient
 
 from mdtree import __version__
-from mdtree.service.app import create_app
-from mdtree.service.operations import operations_router
 from mdtree.service.readiness import KEPT_SECONDS, Readiness
 from mdtree.service.settings import Limits, ServiceSettings
-from mdtree.service.store import Store
-from mdtree.service.store_errors import StoreUnavailable
+from mdtree.service.storage.store import Store
+from mdtree.service.storage.store_errors import StoreUnavailable
 from mdtree.service.telemetry import Telemetry
 from mdtree.service.tokens import Tokens
+from mdtree.service.web.app import create_app
+from mdtree.service.web.operations import operations_router
 
 TOKEN = "t" * 40
 

@@ -9,7 +9,7 @@ import pytest
 from service_http import Service, refused, service_of
 
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 from mdtree.service.tokens import Tokens
 
 ID = "0" * 32

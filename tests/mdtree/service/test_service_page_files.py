@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from mdtree.plots.style import COLOURS
-from mdtree.service.page import CONTENT_TYPES, page_files, router
+from mdtree.service.web.page import CONTENT_TYPES, page_files, router
 
 NAMES = sorted(page_files())
 SCRIPTS = [name for name in NAMES if name.endswith(".js")]

@@ -9,7 +9,7 @@ import time
 import pytest
 from service_small_server import BIG, LIMITS, SmallServer, answer, everything
 
-from mdtree.service.sizes import HEAD_BYTES
+from mdtree.service.guarding.sizes import HEAD_BYTES
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from service_rows import DAY, START, answer, at, claimed, waiting
 
 from mdtree.service.jobs import Blame, Failure, Job, Progress, State
-from mdtree.service.store import Standing, Store
+from mdtree.service.storage.store import Standing, Store
 
 READING = Progress("reading", "run7.pt", 0.25)
 

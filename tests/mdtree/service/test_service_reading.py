@@ -19,12 +19,12 @@ from mdtree.checkpoint import open_checkpoint
 from mdtree.checkpoint_saving import save_checkpoint
 from mdtree.data import load_data
 from mdtree.models import build_model
-from mdtree.service.confinement import End
-from mdtree.service.endings import Ending
-from mdtree.service.handing_over import read_checkpoint, read_data
 from mdtree.service.jobs import Blame
-from mdtree.service.outcomes import failure_of
-from mdtree.service.reading import UploadedFile, Uploads, read_uploads, sibling
+from mdtree.service.work.confinement import End
+from mdtree.service.work.endings import Ending
+from mdtree.service.work.handing_over import read_checkpoint, read_data
+from mdtree.service.work.outcomes import failure_of
+from mdtree.service.work.reading import UploadedFile, Uploads, read_uploads, sibling
 
 SPARE = 2**30
 NAMED = {"model_spec": "mlp?width=3", "data_spec": "digits"}

@@ -21,9 +21,9 @@ from service_http import Service, listening, record_body, refused, service_of, t
 
 from mdtree.cli.measuring import diagnose_command
 from mdtree.diagnoser import write_diagnoser
-from mdtree.service.json_body import DEEPEST
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
+from mdtree.service.web.json_body import DEEPEST
 
 ROOMY = Limits(disk_floor_bytes=0)
 
@@ -255,9 +255,9 @@ def test_the_server_imports_no_torch(tmp_path: Path):
 import sys
 from pathlib import Path
 from fastapi.testclient import TestClient
-from mdtree.service.app import create_app
+from mdtree.service.web.app import create_app
 from mdtree.service.settings import Limits, ServiceSettings
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
 folder = Path({str(tmp_path)!r})
 settings = ServiceSettings(folder, limits=Limits(disk_floor_bytes=0))
 app = create_app(settings, Store(f"sqlite:///{{folder / 'service.sqlite'}}"))

@@ -15,9 +15,9 @@ from service_workers import OWNER, asked, job_of, send
 from mdtree.errors import InputError
 from mdtree.service.data_folder import DataFolder
 from mdtree.service.jobs import State
-from mdtree.service.recovery import clear_away, lock_server, recover
 from mdtree.service.settings import ServiceSettings
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
+from mdtree.service.work.recovery import clear_away, lock_server, recover
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 

@@ -13,7 +13,7 @@ import pytest
 from reported import told
 from service_http import eventually
 
-from mdtree.service.rendering import BusyError, EndedError, NotDrawnError, Renderer
+from mdtree.service.drawing.rendering import BusyError, EndedError, NotDrawnError, Renderer
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_no_more_pages_are_waited_for_than_may_be(renderer: Renderer):
 
 def test_the_process_ends_with_a_server_that_is_killed():
     script = (
-        "import time\nfrom mdtree.service.rendering import Renderer\n"
+        "import time\nfrom mdtree.service.drawing.rendering import Renderer\n"
         "renderer = Renderer()\nrenderer.start()\nprint(renderer._process.pid, flush=True)\ntime.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as server:

@@ -14,9 +14,9 @@ from mdtree.diagnoser import diagnose_record
 from mdtree.diagnosis import Diagnosis
 from mdtree.html_report import html_report
 from mdtree.record import record_from_dict
+from mdtree.service.drawing.stored_diagnosis import diagnosis_of
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
-from mdtree.service.stored_diagnosis import diagnosis_of
+from mdtree.service.storage.store import Store
 
 ID = "0" * 32
 

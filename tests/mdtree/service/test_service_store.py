@@ -10,12 +10,12 @@ from types import MappingProxyType
 import pytest
 from service_rows import DAY, LIMITS, START, answer, at, claimed, finished, job, stored_upload, upload, waiting
 
-from mdtree.service.admission import RETENTION
-from mdtree.service.idempotency import IdempotencyKey
 from mdtree.service.jobs import Blame, DataRequest, Failure, Job, JobRequest, Kind, Progress, State
 from mdtree.service.settings import Limits
-from mdtree.service.store import Store
-from mdtree.service.store_errors import (
+from mdtree.service.storage.admission import RETENTION
+from mdtree.service.storage.idempotency import IdempotencyKey
+from mdtree.service.storage.store import Store
+from mdtree.service.storage.store_errors import (
     FileInUse,
     QuotaExceeded,
     RunningJob,

@@ -16,10 +16,10 @@ from service_rows import DAY, LIMITS, answer, claimed, finished, job, waiting
 from sqlalchemy import Engine, event, make_url
 
 from mdtree.errors import InputError, ResourceError
-from mdtree.service import database
 from mdtree.service.jobs import Progress
-from mdtree.service.store import Standing, Store
-from mdtree.service.store_errors import StoreFull, StoreUnavailable
+from mdtree.service.storage import database
+from mdtree.service.storage.store import Standing, Store
+from mdtree.service.storage.store_errors import StoreFull, StoreUnavailable
 
 
 def written(store: Store) -> None:

@@ -29,9 +29,9 @@ from service_workers import (
 from mdtree.errors import InputError
 from mdtree.service.data_folder import DataFolder
 from mdtree.service.jobs import State
-from mdtree.service.recovery import await_old_workers, lock_worker
 from mdtree.service.settings import ServiceSettings
-from mdtree.service.store import Store
+from mdtree.service.storage.store import Store
+from mdtree.service.work.recovery import await_old_workers, lock_worker
 
 
 @pytest.fixture
@@ -158,5 +158,5 @@ def test_a_stop_gives_back_what_takes_too_long(settings: ServiceSettings, embedd
 
 def test_the_server_imports_no_torch() -> None:
     """It is to start fast and stay small: only its workers measure."""
-    program = "import sys, mdtree.service.supervisor; sys.exit(bool({'torch', 'numpy'} & sys.modules.keys()))"
+    program = "import sys, mdtree.service.work.supervisor; sys.exit(bool({'torch', 'numpy'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

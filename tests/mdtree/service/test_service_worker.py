@@ -16,8 +16,8 @@ from mdtree.diagnose import diagnose
 from mdtree.service.data_folder import DataFolder
 from mdtree.service.jobs import Blame, DataRequest, Failure, JobRequest, Progress, State
 from mdtree.service.settings import GIB, Limits, ServiceSettings
-from mdtree.service.store import Store
-from mdtree.service.supervisor import Supervisor
+from mdtree.service.storage.store import Store
+from mdtree.service.work.supervisor import Supervisor
 
 LIMITS = Limits(measuring_seconds=3, measuring_memory_bytes=2 * GIB)
 

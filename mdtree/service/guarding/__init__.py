@@ -1,0 +1,1 @@
+"""What stands before the application: hosts, origins, sizes, times, connections."""

@@ -1,0 +1,1 @@
+"""The HTTP application under ``/v1``, and the page."""

@@ -118,7 +118,8 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a running job does: a stage ("reading", "measuring", "deciding"), in words, and the share done (0...1)."""
+    """What a running job does: a stage ("reading", "measuring", "deciding"), its present step in words, and how much of
+    that step is done (0...1)."""
 
     stage: str
     text: str = ""

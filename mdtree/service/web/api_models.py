@@ -116,7 +116,7 @@ class FileList(Told):
 
 
 class ProgressView(Told):
-    """What a running job does, and the share done."""
+    """What a running job does, and the share done of the present step."""
 
     stage: str
     text: str

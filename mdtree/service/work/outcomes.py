@@ -24,6 +24,9 @@ _ADVICE_TO_TRUST = re.compile(r"add --trust [^;]*?, or |; if the file is yours a
 
 _ADVICE_TO_NAME_A_FUNCTION = "name it with --model package.module:factory?key=value"
 
+_ADVICE_ON_PATHS = re.compile(r"; check the path$")
+"""A client names no path."""
+
 _OPTION = re.compile("|".join(rf"{option}(?![\w-])" for option in _FIELDS))
 
 
@@ -76,5 +79,6 @@ def for_client(sentence: str, hidden: Sequence[str]) -> str:
     """An error's sentence, with the fields of a request in place of options, and without folders of the server's."""
     for folder in sorted(hidden, key=len, reverse=True):
         sentence = sentence.replace(f"{folder.rstrip('/')}/", "").replace(folder, "the server")
+    sentence = _ADVICE_ON_PATHS.sub("", sentence)
     sentence = _ADVICE_TO_TRUST.sub("", sentence).replace(_ADVICE_TO_NAME_A_FUNCTION, "name its architecture")
     return _OPTION.sub(lambda found: _FIELDS[found.group()], sentence)

@@ -71,11 +71,11 @@ def saved(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("case", FILES, ids=lambda case: case.name)
-def test_the_hostile_collection(case: Hostile, forking: ForkingProcess, tmp_path: Path) -> None:
-    """Every file of it is refused with its sentence, or opened where only something beside good weights is wrong.
+@pytest.mark.parametrize("case", FILES[::6], ids=lambda case: case.name)
+def test_a_part_of_the_hostile_collection(case: Hostile, forking: ForkingProcess, tmp_path: Path) -> None:
+    """A file is refused with its sentence, or opened where only something beside good weights is wrong.
 
-    Folders are none: they cannot be uploaded.
+    The whole collection goes the whole way in `test_service_hostile_uploads`.
     """
     (tmp_path / "made").mkdir()
     marker = tmp_path / "marker"
@@ -94,6 +94,15 @@ def test_the_hostile_collection(case: Hostile, forking: ForkingProcess, tmp_path
         assert failure.blame is Blame.INPUT
         assert "\n" not in failure.message
         assert not re.search(r"--\w|/upload|trust", failure.message)
+
+
+def test_who_has_no_path_is_not_told_to_check_it(forking: ForkingProcess, tmp_path: Path) -> None:
+    (tmp_path / "holiday.pt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    upload = uploaded(tmp_path / "holiday.pt", tmp_path / "files" / "1")
+    ending = read(forking, Uploads(upload), tmp_path / "work").ending
+    assert ending.message.endswith("check the path")
+    failure = failure_of(ending, "reading", 60, SPARE, [])
+    assert failure.message == "holiday.pt is a picture; expected a checkpoint"
 
 
 def test_files_are_known_by_the_names_of_their_clients(forking: ForkingProcess, saved: Path, tmp_path: Path) -> None:

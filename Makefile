@@ -60,6 +60,7 @@ figures: $(STAMP)
 	$(BIN)/python docs/decision_path.py
 	$(BIN)/python docs/gallery.py
 	$(BIN)/python docs/metrics.py
+	$(BIN)/python docs/service_pictures.py
 	$(BIN)/python docs/zoos.py
 	$(BIN)/python docs/transfer.py --workers 4
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from mdtree.diagnoser import default_diagnoser, read_diagnoser
 from mdtree.diagnoser_schema import Diagnoser
 from mdtree.report_words import visible
+from mdtree.service.logs import log_as_json
 
 DRAWN, FAILED = b"+", b"-"
 """First byte of an answer: a page follows, or the sentence why there is none."""
@@ -77,4 +78,5 @@ _DRAWINGS = {"report": _report, "zoo_map": _zoo_map, "ready": _ready}
 
 
 if __name__ == "__main__":
+    log_as_json()
     draw_for_ever(Connection(int(sys.argv[1])), Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -141,6 +141,10 @@ def _read_json(at: Path) -> dict[str, Any]:
     return values
 
 
+_KINDS = {str(kind).removeprefix("torch."): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
+"""Every kind of number by its name."""
+
+
 def _read_tensors(at: Path, wheres: list[dict[str, Any]]) -> list[Tensor]:
     """The tensors at these places; those at one place share their memory, as they did in the file."""
     bytes_at: dict[int, Tensor] = {}
@@ -150,6 +154,6 @@ def _read_tensors(at: Path, wheres: list[dict[str, Any]]) -> list[Tensor]:
             place = where["place"]
             if place not in bytes_at:
                 bytes_at[place] = opened.get_tensor(str(place)).clone()  # aligned, and no longer in the file
-            kind = getattr(torch, where["kind"])
+            kind = _KINDS[where["kind"]]
             found.append(bytes_at[place].view(kind).reshape(where["shape"]))
     return found

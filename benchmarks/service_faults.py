@@ -200,16 +200,18 @@ def complaints(log: Path) -> list[str]:
 
 def page(found: Faults, poison: Sequence[Poisoned], plan: Plan) -> str:
     """The committed page."""
+    minutes = found.seconds / 60
     kills = "\n".join(f"| {victim} | {count} |" for victim, count in found.kills.items())
     bad = "\n".join(f"- {defect}" for defect in found.defects) or "None."
     starts = f"{median(found.starts):.1f} s in the median, {max(found.starts):.1f} s at most" if found.starts else "-"
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.states.items()))
     return f"""# Kill -9 at random moments
 
-`python benchmarks/service_faults.py {asked(plan)}`: {plan.rounds} rounds, seed {plan.seed},
-{plan.clients} clients that never pause, {plan.workers} workers, {database_name(plan.database)}; {os.cpu_count()} cores,
-Python {platform.python_version()}; {found.seconds / 60:.0f} minutes. A round waits a random time, up to
-{plan.longest_pause:.0f} s, or until something is measured and up to 0.6 s more, and kills:
+`python benchmarks/service_faults.py {asked(plan)}`
+
+{circumstances(plan)}
+server processor, Python {platform.python_version()}; {minutes:.0f} minutes. {PAUSES.format(plan.longest_pause)}
+is measured and up to 0.6 s more, and kills:
 
 | SIGKILL to | rounds |
 |---|---|
@@ -240,6 +242,17 @@ def poison_table(poison: Sequence[Poisoned]) -> str:
 |---|---|---|---|
 {rows}
 """
+
+
+PAUSES = "A round waits a random time, up to {:.0f} s, or until something"
+
+
+def circumstances(plan: Plan) -> str:
+    """How much load, on what."""
+    return (
+        f"{plan.rounds} rounds, seed {plan.seed}, {plan.clients} clients that never pause, {plan.workers} workers, "
+        f"{database_name(plan.database)}; {os.cpu_count()} cores of a"
+    )
 
 
 def asked(plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import selectors
@@ -16,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 MARK = "MDTREE_STARTED_BY"
 START_SECONDS = 60.0
@@ -94,6 +98,7 @@ class ServiceProcess:
                 text=True,
                 env=environment,
                 cwd=self.cwd,
+                preexec_fn=_end_with_parent,
             )
         return self.process
 
@@ -176,6 +181,11 @@ class ServiceProcess:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+
+
+def _end_with_parent() -> None:
+    """In the server, before it starts: however this process ends, that one does too."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:

@@ -181,7 +181,8 @@ def _expected(sample: Sample, ended: Ended) -> Expected:
         return Expected(without_seconds(ended.output), None)
     if ended.code != 2 or not ended.error.startswith("mdtree: "):
         raise RuntimeError(f"{sample.name}: exit code {ended.code}, {ended.error}")
-    return Expected(None, ended.error.removeprefix("mdtree: ").strip())
+    # whoever uploads a file names no path
+    return Expected(None, ended.error.removeprefix("mdtree: ").strip().removesuffix("; check the path"))
 
 
 def without_seconds(diagnosis: str) -> str:

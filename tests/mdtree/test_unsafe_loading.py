@@ -25,7 +25,8 @@ ALLOWED = {
     Finding("mdtree/data.py", "module", "importlib.import_module"),
     Finding("mdtree/service/work/children.py", "__init__", "importlib.import_module"),
     Finding("mdtree/service/work/children.py", "module", "importlib.import_module"),
-    # the C library that this process has already: its prctl confines children
+    # the C library that this process has already: its prctl confines children, its mallopt bounds pools of memory
+    Finding("mdtree/service/server.py", "_share_arenas", "ctypes.CDLL"),
     Finding("mdtree/service/work/process_limits.py", "_prctl", "ctypes.CDLL"),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select
 
 from mdtree.service.jobs import State, StoredFile
 from mdtree.service.settings import Limits
@@ -30,9 +30,7 @@ class FileStore(Database):
             The owner's uploads would take more than `limits.stored_bytes_per_owner`.
         """
         with self._admitting() as connection:
-            stored = connection.execute(
-                select(func.coalesce(func.sum(files.c.size), 0)).where(files.c.owner == file.owner)
-            ).scalar_one()
+            stored = _stored_bytes(connection, file.owner)
             if stored + file.size > limits.stored_bytes_per_owner:
                 raise QuotaExceeded(
                     f"{file.name} has {file.size} bytes, beside {stored} bytes of earlier uploads",
@@ -98,10 +96,15 @@ class FileStore(Database):
         with self._reading() as connection:
             return set(connection.execute(select(files.c.id)).scalars())
 
-    def stored_bytes(self) -> int:
-        """Of all uploads of all owners."""
+    def stored_bytes(self, owner: str | None = None) -> int:
+        """Of all uploads of this owner; of all owners without one."""
         with self._reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(files.c.size), 0))).scalar_one())
+            return _stored_bytes(connection, owner)
+
+
+def _stored_bytes(connection: Connection, owner: str | None) -> int:
+    query = select(func.coalesce(func.sum(files.c.size), 0))
+    return int(connection.execute(query if owner is None else query.where(files.c.owner == owner)).scalar_one())
 
 
 def _needed() -> ColumnElement[bool]:

@@ -62,7 +62,7 @@ def _check_room(shared: Shared, owner: str, size: int) -> None:
     """Refuse before the body is read what would be refused after; the store counts again when it is there."""
     shared.check_space(size)
     allowed = shared.settings.limits.stored_bytes_per_owner
-    stored = sum(file.size for file in shared.store.files(owner))
+    stored = shared.store.stored_bytes(owner)
     if stored + max(size, 1) > allowed:
         raise later(
             429,

@@ -43,8 +43,8 @@ class HostileUpload:
 def hostile_uploads(folder: Path, marker: Path) -> Iterator[HostileUpload]:
     """Every file of the collection whose content was not sent before, one by one.
 
-    A folder cannot be sent: its first files are, under their paths inside it. Pipes, devices, sockets and links are nothing
-    that HTTP could carry; a client can send what lies behind them at most.
+    A folder cannot be sent: its first files are, under their paths inside it. Pipes, devices, sockets and links are
+    nothing that HTTP could carry; a client can send what lies behind them at most.
     """
     seen = set()
     for number, case in enumerate(CASES):

@@ -21,7 +21,12 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u206
 ASKS = re.compile(
     r"does not say which network it is|do not fit the network|does not say what it was trained on|not known here"
 )
-OWN_WORDS = re.compile(r"site-packages|Traceback|\.py\b|/tmp/|[0-9a-f]{32}")
+"""What is said of good weights of no network; a manifest's words among them are believed, and do not fit."""
+
+TOO_LARGE = re.compile(r"of mlp; expected at most 1,000$|has more parameters than can be counted|GB of memory, and")
+"""Of a manifest that names a vast network."""
+
+OWN_WORDS = re.compile(r"site-packages|Traceback|line \d+, in|/tmp/|[0-9a-f]{32}")
 """What tells of the server and is nobody's business."""
 
 CONFIGURATION = """
@@ -94,15 +99,16 @@ def ended(client: httpx.Client, jobs: list[str], seconds: float) -> dict[str, An
 def check_sentence(upload: HostileUpload, job: dict[str, Any], prey: Prey) -> None:
     """It failed for what was sent, in one line fit for a terminal, that is the command line's and betrays nothing."""
     said = job["failure"]
-    assert (job["state"], said["blame"], job["crashes"]) == ("failed", "input", 0), (upload.case.name, job)
     message = said["message"]
+    blame = "resources" if "GB of memory" in message else "input"
+    assert (job["state"], said["blame"], job["crashes"]) == ("failed", blame, 0), (upload.case.name, job)
     assert 10 < len(message) < 2000, upload.case.name
     assert not CONTROL.search(message), upload.case.name
     assert not OWN_WORDS.search(message), (upload.case.name, message)
     assert str(prey.service.data.parent) not in message
     if upload.whole:
-        wanted = ASKS if upload.case.opens else re.compile(upload.case.sentence)
-        assert wanted.search(message), (upload.case.name, message)
+        wanted = (ASKS, TOO_LARGE) if upload.case.opens else (re.compile(upload.case.sentence),)
+        assert any(one.search(message) for one in wanted), (upload.case.name, message)
 
 
 def check_nothing_happened(prey: Prey, before: set[str], workers: set[int]) -> None:

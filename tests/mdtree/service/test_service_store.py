@@ -50,6 +50,7 @@ class TestUploads:
             store.add_file(upload(size=1), limits)
         store.add_file(upload("bob", size=2500), limits)
         assert store.stored_bytes() == 5000
+        assert store.stored_bytes("alice") == 2500
 
     def test_are_deleted_by_their_owner_alone(self, store: Store) -> None:
         id = stored_upload(store)

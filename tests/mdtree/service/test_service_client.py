@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,11 +183,19 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for(tmp_path):
     with processes.running(processes.ServiceProcess(tmp_path)) as process, Client(process.address) as client:
         job = client.submit(SAMPLE)
         process.kill()
-        again = threading.Timer(0.5, process.start)
+        over = threading.Event()
+
+        def start_again():
+            time.sleep(0.5)
+            process.start()
+            over.wait(120)  # a service ends with the thread that started it
+
+        again = threading.Thread(target=start_again)
         again.start()
         try:
             assert client.result(client.wait(job, timeout=60)).verdict == "temperature_too_low"
         finally:
+            over.set()
             again.join()
 
 

@@ -13,7 +13,6 @@ from mdtree.diagnoser import UNDETERMINED
 from mdtree.diagnoser_schema import TREE_QUESTIONS
 from mdtree.errors import InputError
 from mdtree.record import RECORD_METRICS, SCHEMA_VERSION
-from mdtree.scoring import BASELINES
 from mdtree.zoo import EVIDENCE, FAILURES, QUESTIONS, SIGNALS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -188,6 +187,8 @@ def _evaluate() -> Schema:
         **dict.fromkeys(("n", "n_ambiguous", "n_censored"), _COUNT),
         "intervals": _map_of(interval),
     }
+    from mdtree.scoring import BASELINES  # and with it scikit-learn, for which no other command's schema waits
+
     baselines = _map_of(_object(scores), list(BASELINES))
     by_evidence = _map_of(_object({**scores, "baselines": baselines}), EVIDENCE)
     return _object(

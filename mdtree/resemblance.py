@@ -15,7 +15,6 @@ from importlib.resources import files
 
 import numpy as np
 import pandas as pd
-from sklearn.cluster import KMeans
 
 from mdtree.errors import InputError
 from mdtree.reference_points import NEIGHBOURS, Point, View, as_steps, distances_between, make_view
@@ -112,6 +111,8 @@ def summarise_public_table(table: pd.DataFrame, scales: ZooReference, centres: i
     InputError
         The table has fewer rows than centres.
     """
+    from sklearn.cluster import KMeans  # whoever only asks what a checkpoint resembles need not wait for it
+
     if len(table) < centres:
         raise InputError(f"{len(table)} rows", f"at least {centres}, the number of centres")
     rows = table.assign(train_loss_over_chance=table["train_loss"] / math.log(PUBLIC_CLASSES))

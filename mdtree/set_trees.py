@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mdtree.composition import MODEL_OR_DATA
 from mdtree.errors import InputError
@@ -65,6 +64,8 @@ def positions(values: np.ndarray) -> np.ndarray:
 
     NaN (not measured) takes no place and stays NaN.
     """
+    from scipy.stats import rankdata  # takes half a second to import, and few diagnose sets
+
     places = np.full(values.shape, np.nan)
     known = ~np.isnan(values)
     if known.any():

@@ -16,8 +16,9 @@ diagnose: $(STAMP)
 test: $(STAMP) $(VISION)/installed
 	$(MAKE) --no-print-directory -j3 lint tests vision
 
+# one process more than processors: services and builds that the tests start are waited for now and then
 tests: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder --durations=10
 
 vision: $(VISION)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=$(VISION) $(BIN)/python -m pytest tests/compat

@@ -2,7 +2,7 @@
 
     python benchmarks/service_faults.py -o benchmarks/service_faults.md    # 100 rounds, a quarter of an hour
     python benchmarks/service_faults.py --rounds 6 --json
-    python benchmarks/service_faults.py --rounds 20 --database postgresql://user@/name?host=/run/postgresql
+    python benchmarks/service_faults.py --rounds 20 --database postgresql://user@host/name
 
 Clients upload, submit, cancel and ask without a pause, under idempotency keys, and ask again where the server died over
 them. A round waits a random time, or until something is measured and a moment more, and kills: the server, a process

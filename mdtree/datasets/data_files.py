@@ -8,7 +8,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,15 +53,26 @@ def load_digits(spec: Specification, directory: Path) -> DataSet:
 
 def load_npz(spec: Specification, directory: Path) -> DataSet:
     """x_train, y_train and perhaps x_test, y_test of a numpy archive; its test set is kept whole by default."""
+    return load_arrays(spec, directory, _npz_arrays)
+
+
+def load_arrays(spec: Specification, directory: Path, read: Callable[[Path], dict[str, Array]]) -> DataSet:
+    """The arrays of one file, as `read` gives them by the names of `ARRAYS`, and the part that the options choose.
+
+    Raises
+    ------
+    InputError
+        No file is named, it is not there, or an option or an array cannot be used.
+    """
     if not spec.target:
-        raise InputError("npz names no file", "npz:FILE")
+        raise InputError(f"{spec.name} names no file", f"{spec.name}:FILE")
     options = spec.read({**CHOICE_KINDS, "classes": int}, {**CHOICE_DEFAULTS, "test": WHOLE_TEST})
     path = regular_file(data_path(spec.target, directory))
-    arrays = _npz_arrays(path)
+    arrays = read(path)
     classes: Any = options["classes"]
     x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
     stored = Stored(arrays["x_train"], arrays["y_train"], x_test, y_test, path.stem, classes)
-    return choose(stored, choice_of("npz", options), spec)
+    return choose(stored, choice_of(spec.name, options), spec)
 
 
 def load_idx(spec: Specification, directory: Path) -> DataSet:

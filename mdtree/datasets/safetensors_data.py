@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from mdtree.datasets.data_files import ARRAYS, check_arrays, data_path
-from mdtree.datasets.data_set import WHOLE_TEST, DataSet
-from mdtree.datasets.subset import CHOICE_DEFAULTS, CHOICE_KINDS, Array, Stored, choice_of, choose
+from mdtree.datasets.data_files import ARRAYS, check_arrays, load_arrays
+from mdtree.datasets.data_set import DataSet
+from mdtree.datasets.subset import Array
 from mdtree.errors import InputError
-from mdtree.files import regular_file
 from mdtree.reading.safetensors_file import read_safetensors
 from mdtree.specification import Specification
 
@@ -23,15 +21,7 @@ def load_safetensors(spec: Specification, directory: Path) -> DataSet:
     Options as those of ``npz``. Floats of any width become float32; those that numpy does not have, bfloat16 among
     them, too.
     """
-    if not spec.target:
-        raise InputError("safetensors names no file", "safetensors:FILE")
-    options = spec.read({**CHOICE_KINDS, "classes": int}, {**CHOICE_DEFAULTS, "test": WHOLE_TEST})
-    path = regular_file(data_path(spec.target, directory))
-    arrays = _arrays(path)
-    classes: Any = options["classes"]
-    x_test, y_test = arrays.get("x_test"), arrays.get("y_test")
-    stored = Stored(arrays["x_train"], arrays["y_train"], x_test, y_test, path.stem, classes)
-    return choose(stored, choice_of("safetensors", options), spec)
+    return load_arrays(spec, directory, _arrays)
 
 
 def _arrays(path: Path) -> dict[str, Array]:
